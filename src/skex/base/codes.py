@@ -1,0 +1,228 @@
+"""Every stable error code, in one table (the error book is generated from it).
+
+Names are kebab-case, area first. Adding one is easy; changing what one means is not allowed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from skex.base.errors import ErrorCode, Family
+
+_table: dict[str, ErrorCode] = {}
+
+
+def _code(family: Family, name: str, sentence: str, hint: str) -> ErrorCode:
+    if name in _table:
+        raise ValueError(f"error code {name} is defined twice")
+    code = ErrorCode(name, family, sentence, hint)
+    _table[name] = code
+    return code
+
+
+def all_codes() -> tuple[ErrorCode, ...]:
+    """Every code, sorted by name."""
+    return tuple(_table[name] for name in sorted(_table))
+
+
+def _bug(name: str, sentence: str) -> ErrorCode:
+    return _code(Family.BUG, name, sentence, "This is a defect in skex; report it with the log.")
+
+
+def _peer(name: str, sentence: str, hint: str) -> ErrorCode:
+    return _code(Family.PEER, name, sentence, hint)
+
+
+def _store(name: str, sentence: str, hint: str) -> ErrorCode:
+    return _code(Family.STORE, name, sentence, hint)
+
+
+def _refused(name: str, sentence: str, hint: str) -> ErrorCode:
+    return _code(Family.REFUSED, name, sentence, hint)
+
+
+_CORRUPT = "The connection was closed; it is retried by itself. Repeated, someone is tampering."
+_UPGRADE = "Compare the versions of both ends; the older one needs the upgrade."
+_REENROL = "Stop the daemon that was copied or restored, then re-enrol the link."
+
+# ── base ────────────────────────────────────────────────────────────────────────────────────────
+BAD_ARGUMENT: Final = _bug("bug-argument", "A value outside its documented range was passed.")
+BAD_STATE: Final = _bug("bug-state", "An operation was called in a state that does not allow it.")
+SECRET_WIPED: Final = _bug("bug-secret-wiped", "A secret was used after it had been wiped.")
+NAME_INVALID: Final = _refused(
+    "name-invalid",
+    "A name is not of the allowed form.",
+    "Names are lower-case letters, digits, '.', '_' and '-', at most 63 characters; SAE ids are name@kme.",
+)
+
+# ── wire ────────────────────────────────────────────────────────────────────────────────────────
+FRAME_LENGTH: Final = _peer(
+    "frame-length", "A preface frame has a length that its number does not allow.", _CORRUPT
+)
+FRAME_MALFORMED: Final = _peer(
+    "frame-malformed", "A preface frame has a field that the protocol forbids.", _CORRUPT
+)
+FRAME_UNEXPECTED: Final = _peer(
+    "frame-unexpected", "A preface frame arrived out of its order.", _CORRUPT
+)
+RECORD_HEADER: Final = _peer(
+    "record-header", "A record's header names another link, direction or layout.", _CORRUPT
+)
+RECORD_VERSION: Final = _peer(
+    "record-version", "A record has a version that this end does not speak.", _UPGRADE
+)
+RECORD_LENGTH: Final = _peer(
+    "record-length", "A record is longer than the protocol or its grant allows.", _CORRUPT
+)
+RECORD_POSITION: Final = _peer(
+    "record-position", "A record does not continue where the last one ended.", _CORRUPT
+)
+RECORD_TAG: Final = _peer(
+    "record-tag", "A record did not verify.", "The connection was closed. Repeated, someone is forging."
+)
+BODY_MALFORMED: Final = _peer(
+    "body-malformed", "A message is not deterministic CBOR of a known shape.", _CORRUPT
+)
+BODY_RANGE: Final = _peer(
+    "body-range", "A message has a field outside its allowed range.", _CORRUPT
+)
+BODY_TYPE_UNKNOWN: Final = _peer(
+    "body-type-unknown", "A message has a type that this end does not know.", _UPGRADE
+)
+BODY_WRONG_WAY: Final = _peer(
+    "body-wrong-way", "A message came from an end that may not send its type.", _CORRUPT
+)
+REALM_MALFORMED: Final = _refused(
+    "realm-malformed",
+    "The realm file is not a canonical realm file.",
+    "Fetch it again from the realm's operators and compare the fingerprint.",
+)
+REALM_INCONSISTENT: Final = _refused(
+    "realm-inconsistent",
+    "The realm file contradicts itself.",
+    "Coordinates and names must be distinct and the threshold between 2 and the number of hubs.",
+)
+REALM_MISMATCH: Final = _refused(
+    "realm-mismatch",
+    "A realm file differs from the one already trusted.",
+    "Compare fingerprint words with every operator before going on.",
+)
+REALM_CHANGED_COORDINATE: Final = _refused(
+    "realm-coordinate-changed",
+    "A later epoch gives a hub another coordinate.",
+    "Coordinates are fixed for ever; ask the realm's operators.",
+)
+REALM_BELOW_FLOOR: Final = _refused(
+    "realm-below-floor",
+    "The realm's threshold is below the local floor.",
+    "Lower the floor in the policy only if the lower threshold was agreed.",
+)
+
+# ── pad ─────────────────────────────────────────────────────────────────────────────────────────
+PAD_REUSE: Final = _bug("pad-reuse", "A pad position below the mark was asked for again.")
+PAD_EXHAUSTED: Final = _refused(
+    "pad-exhausted", "The pad has no material left.", "Refill the pad or re-enrol the link."
+)
+PAD_SHORT_READ: Final = _store(
+    "pad-short-read", "The pad file ends before its stated size.", _REENROL
+)
+PAD_HOLE: Final = _store(
+    "pad-hole", "The pad file holds zeros where fresh material must be.", _REENROL
+)
+PAD_MARK_CONTRADICTS: Final = _store(
+    "pad-mark-contradicts", "The pad's own mark and the store's mark disagree.", _REENROL
+)
+PAD_CORRUPT: Final = _store("pad-corrupt", "The pad file's header does not verify.", _REENROL)
+PAD_JUMP: Final = _store(
+    "pad-jump", "The other end's mark is further ahead than the chain may be advanced.", _REENROL
+)
+PAD_IO: Final = _store(
+    "pad-io", "The pad file could not be read, written or synced.", "Check the disk and its free space."
+)
+
+# ── protocol: preface, link ─────────────────────────────────────────────────────────────────────
+PROOF_INVALID: Final = _peer(
+    "proof-invalid", "The other end did not prove that it shares this link.", _CORRUPT
+)
+VERSION_UNSUPPORTED: Final = _peer(
+    "version-unsupported", "The two ends share no protocol version.", _UPGRADE
+)
+LINK_UNKNOWN: Final = _peer(
+    "link-unknown", "No link with this id is enrolled here.", "Check that the kit was imported at both ends."
+)
+LINK_REPLACED: Final = _peer(
+    "link-replaced", "A newer connection of the same link took over.", "Nothing to do, unless it repeats: then look for a clone."
+)
+GRANT_INVALID: Final = _peer(
+    "grant-invalid", "A grant starts below this end's mark or beyond its pad.", _REENROL
+)
+ROLLBACK_FOUND: Final = _store(
+    "rollback-found", "This end's marks are older than what the other end has seen of it.", _REENROL
+)
+LINK_BUSY: Final = _refused(
+    "link-busy", "The link's queue is full.", "Slow down; the link is slower than its requests."
+)
+LINK_DOWN: Final = _refused(
+    "link-down", "The link has no connection.", "Check the hub's address and whether it runs."
+)
+PEER_SILENT: Final = _peer(
+    "peer-silent", "The other end did not answer in time.", "Check the network between the two ends."
+)
+CONNECTION_CLOSED: Final = _peer(
+    "connection-closed", "The other end closed the connection.", "It is retried by itself."
+)
+
+# ── protocol: establishment ─────────────────────────────────────────────────────────────────────
+NOT_AUTHORISED: Final = _refused(
+    "not-authorised", "This is not allowed.", "Ask the operator which rule decides (skex policy test)."
+)
+RECEIVER_ABSENT: Final = _refused(
+    "receiver-absent", "The receiver is not connected to this hub.", "Check that the peer's KME runs."
+)
+QUOTA_EXCEEDED: Final = _refused(
+    "quota-exceeded", "The pair or the sender has used up its quota.", "Wait, or ask the hub's operator."
+)
+PAD_FLOOR: Final = _refused(
+    "pad-floor", "The receiver's pad is reserved for control traffic.", "Refill the receiver's pad."
+)
+BATCH_UNKNOWN: Final = _refused(
+    "batch-unknown", "This end does not know the batch.", "Nothing to do: it expired or was given up."
+)
+BATCH_REPEATED: Final = _refused(
+    "batch-repeated", "A batch with this id was accepted before.", "Nothing to do, unless it repeats."
+)
+CONTEXT_DISAGREES: Final = _refused(
+    "context-disagrees",
+    "The batch was made for another realm epoch, threshold or set of hubs than this end uses.",
+    "Compare the realm fingerprints of both KMEs.",
+)
+RECEIVER_FULL: Final = _refused(
+    "receiver-full", "The receiver holds as many batches as it may.", "Wait, or raise its limits."
+)
+BUSY: Final = _refused("busy", "The other end is too busy.", "Wait and try again.")
+NOT_ENOUGH_HUBS: Final = _refused(
+    "not-enough-hubs", "Fewer hubs than the threshold are reachable.", "Check the hubs (skex kme status)."
+)
+DEADLINE_PASSED: Final = _refused(
+    "deadline-passed", "The batch was not confirmed in time.", "Check the hubs and the peer (skex kme status)."
+)
+TWO_CANDIDATES: Final = _refused(
+    "two-candidates",
+    "Two different batches under one id both verify.",
+    "At least the threshold of hubs collude, or the sender is broken: stop and investigate.",
+)
+NO_COMMON_ROOT: Final = _refused(
+    "no-common-root", "The two KMEs share no root for peer messages yet.", "It is established by itself; wait."
+)
+PEER_MESSAGE_INVALID: Final = _peer(
+    "peer-message-invalid", "A message from the peer KME did not verify.", "Repeated, a hub is forging."
+)
+KEY_ASSIGNED: Final = _refused(
+    "key-assigned", "The key is assigned to someone else.", "Ask for other keys."
+)
+KEY_NOT_HELD: Final = _refused(
+    "key-not-held", "The key is not held here.", "It expired, was revoked, or was delivered."
+)
+INCARNATION_CHANGED: Final = _refused(
+    "incarnation-changed", "The peer KME was restarted meanwhile.", "It is repeated by itself."
+)

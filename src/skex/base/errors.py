@@ -1,0 +1,79 @@
+"""The one tree of errors, and the stable codes that operators, logs and peers see.
+
+A code never changes its meaning once released. Five families say whose fault it is, because that
+decides what happens next: a bug ends the process, a peer's fault ends a connection, a store's fault
+ends the write, a refusal is an answer, a delivery fault belongs to the application's hop.
+
+Detail texts name sizes, names and positions in frames; never key or pad bytes, never pad positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Family(Enum):
+    """Whose fault it is."""
+
+    BUG = "bug"
+    PEER = "peer"
+    STORE = "store"
+    REFUSED = "refused"
+    DELIVERY = "delivery"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """One stable code: its name, its family, one plain sentence and what to do about it."""
+
+    name: str
+    family: Family
+    sentence: str
+    hint: str
+
+
+class SkexError(Exception):
+    """Root of every error that skex raises on purpose.
+
+    ``code`` is stable and public; ``detail`` says more to the local log and may change freely.
+    """
+
+    family: Family
+
+    def __init__(self, code: ErrorCode, detail: str = "") -> None:
+        if code.family is not self.family:
+            raise TypeError(f"code {code.name} does not belong to {type(self).__name__}")
+        super().__init__(f"{code.name}: {code.sentence}" + (f" ({detail})" if detail else ""))
+        self.code = code
+        self.detail = detail
+
+
+class LocalBug(SkexError):
+    """A rule inside this process was broken by this process; nothing after it can be trusted."""
+
+    family = Family.BUG
+
+
+class PeerFault(SkexError):
+    """The other end, or something between, sent what the protocol forbids."""
+
+    family = Family.PEER
+
+
+class StoreFault(SkexError):
+    """The disk, the store or a pad file is not what it must be."""
+
+    family = Family.STORE
+
+
+class Refused(SkexError):
+    """A well-formed request that is not granted."""
+
+    family = Family.REFUSED
+
+
+class DeliveryFault(SkexError):
+    """The hop to the application failed."""
+
+    family = Family.DELIVERY

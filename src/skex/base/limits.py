@@ -1,0 +1,106 @@
+"""Every bound of the protocol, with its unit and the reason for its size.
+
+A bound that both ends must share is part of the specification; the others are local and say so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# ── names ───────────────────────────────────────────────────────────────────────────────────────
+NAME_CHARACTERS: Final = 63
+"""A DNS label; long enough for a site name, short enough for a log column and a share's header."""
+
+# ── preface and records (shared) ────────────────────────────────────────────────────────────────
+FRAME_BYTES: Final = 512
+"""A preface frame, header included: read before anything is proved, so small."""
+RECORD_BYTES: Final = 65_536
+"""Header and ciphertext together: with it one forgery attempt succeeds with at most 2^-91."""
+RECORD_HEADER_BYTES: Final = 24
+RECORD_TAG_BYTES: Final = 16
+BODY_BYTES: Final = RECORD_BYTES - RECORD_HEADER_BYTES
+"""The longest message body: what is left of a record of RECORD_BYTES."""
+
+# ── grants (shared) ─────────────────────────────────────────────────────────────────────────────
+TABLE_UNIT_BYTES: Final = 4096
+"""A position of a table pad: one page, so that erasing never touches a neighbour's bytes."""
+GRANT_TAIL_BYTES: Final = 256
+"""The last bytes of a direction's granted material: they carry only a GRANT, so that two exhausted
+directions can always free each other."""
+TABLE_GRANT_UNITS_MIN: Final = 32
+"""128 KiB: what a later table grant has at least, while the pad lasts."""
+TABLE_GRANT_UNITS_MAX: Final = 256
+"""1 MiB (local): what a connection that is cut can cost at most per direction."""
+DERIVED_GRANT_BYTES: Final = 16 * 1024 * 1024
+"""A derived grant's keystream; its counter stays far below AES-CTR's bounds."""
+DERIVED_GRANT_SECONDS: Final = 600
+"""A derived grant in use for so long is replaced: forward secrecy has a clock."""
+DERIVED_JUMP_STEPS: Final = 65_536
+"""A chain is advanced by at most so many steps at once (some 0.3 s of HKDF); more freezes the link."""
+
+# ── realm (shared) ──────────────────────────────────────────────────────────────────────────────
+REALM_FILE_BYTES: Final = 32_768
+"""Fits a record; 64 hubs with every attribute need about 20 KiB."""
+REALM_HUBS: Final = 64
+"""More hubs than any realm needs; bounds every loop over hubs."""
+REALM_ATTRIBUTE_CHARACTERS: Final = 64
+REALM_ADDRESS_CHARACTERS: Final = 255
+SUBSETS: Final = 512
+"""C(n,k) at most: how many candidate subsets a receiver may have to try, and the union bound."""
+
+# ── establishment (shared) ──────────────────────────────────────────────────────────────────────
+KEY_BYTES_MIN: Final = 16
+KEY_BYTES_MAX: Final = 1024
+BATCH_KEYS: Final = 1024
+BATCH_SECRET_BYTES: Final = 57_344
+"""u, v and all keys together: a share of it and its context fit one record."""
+LIFETIME_SECONDS_MIN: Final = 1
+LIFETIME_SECONDS_MAX: Final = 31_536_000
+"""One year: nothing that waits longer in a reserve is a fresh key."""
+PEER_ENVELOPE_BYTES: Final = 16_384
+"""A sealed peer message: ids and decisions, never keys."""
+PEER_RANGES: Final = 256
+"""Ranges of keys, or batches, in one peer message."""
+SLAVES: Final = 64
+"""Slave SAEs in one ASSIGN."""
+PURPOSE_CHARACTERS: Final = 32
+
+# ── establishment (local) ───────────────────────────────────────────────────────────────────────
+ESTABLISH_SECONDS: Final = 8
+"""A sender gives a batch up after this; the caller gets a refusal, not silence."""
+GROUP_SECONDS: Final = 10
+"""A receiver drops a group of shares that found no candidate after this."""
+LATE_SHARE_SECONDS: Final = 10
+"""A receiver checks shares that come so long after acceptance, then forgets the polynomial."""
+LIFETIME_MARGIN_SECONDS: Final = 120
+"""A receiver keeps keys so much longer than the sender: the sender never hands out what is gone."""
+CONFIRM_RESEND_SECONDS: Final = 1
+"""First wait before a CONFIRM is repeated; doubles up to CONFIRM_RESEND_SECONDS_MAX."""
+CONFIRM_RESEND_SECONDS_MAX: Final = 60
+PENDING_BATCHES_PER_PEER: Final = 256
+"""Batches that a sender has under way to one receiver."""
+PENDING_GROUPS_PER_HUB: Final = 512
+"""Groups that one hub may open at a receiver: a lying hub fills its own share only."""
+PENDING_SHARE_BYTES: Final = 64 * 1024 * 1024
+"""Shares waiting at a receiver, all groups together."""
+RELAYED_BATCHES: Final = 65_536
+"""Batches whose answers a hub still relays."""
+RELAY_SECONDS: Final = 900
+"""How long a hub remembers a batch that it relayed."""
+CONFIRM_RELAYS: Final = 16
+"""How often a hub relays the CONFIRM of one batch: a fixed number, so nobody can burn A's pad."""
+ASSIGN_HOLD_SECONDS: Final = 60
+"""How long A may deliver from an ASSIGN after sending it; B keeps the keys for a margin longer."""
+ASSIGN_HOLD_MARGIN_SECONDS: Final = 30
+ASSIGN_SECONDS: Final = 5
+"""How long A waits for an ASSIGN's answer before it fails the request."""
+PEER_RESEND_SECONDS: Final = 1
+PEER_RESEND_SECONDS_MAX: Final = 60
+PEER_QUEUE: Final = 4096
+"""Control messages that wait for one peer; beyond it the oldest batches are given up instead."""
+ROOT_SECONDS: Final = 86_400
+"""A peer root is renewed by a new control batch after this."""
+LINK_QUEUE_BYTES: Final = 4 * 1024 * 1024
+"""Messages that wait for pad or for the socket on one link; beyond it the link is busy."""
+PREFACE_SECONDS: Final = 10
+"""A connection that has not finished its preface by then is closed."""
