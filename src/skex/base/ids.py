@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final, NewType
 
 from skex.base import codes, limits
@@ -65,6 +66,18 @@ def parse_sae_id(text: str) -> SaeId:
 def kme_of(sae: SaeId) -> KmeName:
     """The KME that an SAE belongs to: the part behind the ``@``."""
     return KmeName(sae.partition("@")[2])
+
+
+class Direction(IntEnum):
+    """The two directions of a link; each has its own pad, its own marks, its own sender."""
+
+    TO_HUB = 0
+    TO_KME = 1
+
+    @property
+    def opposite(self) -> Direction:
+        """The other direction of the same link."""
+        return Direction(1 - self)
 
 
 @dataclass(frozen=True, slots=True, order=True)
