@@ -62,9 +62,7 @@ FRAME_LENGTH: Final = _peer(
 FRAME_MALFORMED: Final = _peer(
     "frame-malformed", "A preface frame has a field that the protocol forbids.", _CORRUPT
 )
-FRAME_UNEXPECTED: Final = _peer(
-    "frame-unexpected", "A preface frame arrived out of its order.", _CORRUPT
-)
+FRAME_UNEXPECTED: Final = _peer("frame-unexpected", "A preface frame arrived out of its order.", _CORRUPT)
 RECORD_HEADER: Final = _peer(
     "record-header", "A record's header names another link, direction or layout.", _CORRUPT
 )
@@ -83,9 +81,7 @@ RECORD_TAG: Final = _peer(
 BODY_MALFORMED: Final = _peer(
     "body-malformed", "A message is not deterministic CBOR of a known shape.", _CORRUPT
 )
-BODY_RANGE: Final = _peer(
-    "body-range", "A message has a field outside its allowed range.", _CORRUPT
-)
+BODY_RANGE: Final = _peer("body-range", "A message has a field outside its allowed range.", _CORRUPT)
 BODY_TYPE_UNKNOWN: Final = _peer(
     "body-type-unknown", "A message has a type that this end does not know.", _UPGRADE
 )
@@ -123,12 +119,8 @@ PAD_REUSE: Final = _bug("pad-reuse", "A pad position below the mark was asked fo
 PAD_EXHAUSTED: Final = _refused(
     "pad-exhausted", "The pad has no material left.", "Refill the pad or re-enrol the link."
 )
-PAD_SHORT_READ: Final = _store(
-    "pad-short-read", "The pad file ends before its stated size.", _REENROL
-)
-PAD_HOLE: Final = _store(
-    "pad-hole", "The pad file holds zeros where fresh material must be.", _REENROL
-)
+PAD_SHORT_READ: Final = _store("pad-short-read", "The pad file ends before its stated size.", _REENROL)
+PAD_HOLE: Final = _store("pad-hole", "The pad file holds zeros where fresh material must be.", _REENROL)
 PAD_MARK_CONTRADICTS: Final = _store(
     "pad-mark-contradicts", "The pad's own mark and the store's mark disagree.", _REENROL
 )
@@ -144,14 +136,14 @@ PAD_IO: Final = _store(
 PROOF_INVALID: Final = _peer(
     "proof-invalid", "The other end did not prove that it shares this link.", _CORRUPT
 )
-VERSION_UNSUPPORTED: Final = _peer(
-    "version-unsupported", "The two ends share no protocol version.", _UPGRADE
-)
+VERSION_UNSUPPORTED: Final = _peer("version-unsupported", "The two ends share no protocol version.", _UPGRADE)
 LINK_UNKNOWN: Final = _peer(
     "link-unknown", "No link with this id is enrolled here.", "Check that the kit was imported at both ends."
 )
 LINK_REPLACED: Final = _peer(
-    "link-replaced", "A newer connection of the same link took over.", "Nothing to do, unless it repeats: then look for a clone."
+    "link-replaced",
+    "A newer connection of the same link took over.",
+    "Nothing to do, unless it repeats: then look for a clone.",
 )
 GRANT_INVALID: Final = _peer(
     "grant-invalid", "A grant starts below this end's mark or beyond its pad.", _REENROL
@@ -175,6 +167,9 @@ CONNECTION_CLOSED: Final = _peer(
 # ── protocol: establishment ─────────────────────────────────────────────────────────────────────
 NOT_AUTHORISED: Final = _refused(
     "not-authorised", "This is not allowed.", "Ask the operator which rule decides (skex policy test)."
+)
+REQUEST_UNKNOWN: Final = _refused(
+    "request-unknown", "The other end does not know this kind of request.", _UPGRADE
 )
 RECEIVER_ABSENT: Final = _refused(
     "receiver-absent", "The receiver is not connected to this hub.", "Check that the peer's KME runs."
@@ -204,7 +199,9 @@ NOT_ENOUGH_HUBS: Final = _refused(
     "not-enough-hubs", "Fewer hubs than the threshold are reachable.", "Check the hubs (skex kme status)."
 )
 DEADLINE_PASSED: Final = _refused(
-    "deadline-passed", "The batch was not confirmed in time.", "Check the hubs and the peer (skex kme status)."
+    "deadline-passed",
+    "The batch was not confirmed in time.",
+    "Check the hubs and the peer (skex kme status).",
 )
 TWO_CANDIDATES: Final = _refused(
     "two-candidates",
@@ -212,14 +209,14 @@ TWO_CANDIDATES: Final = _refused(
     "At least the threshold of hubs collude, or the sender is broken: stop and investigate.",
 )
 NO_COMMON_ROOT: Final = _refused(
-    "no-common-root", "The two KMEs share no root for peer messages yet.", "It is established by itself; wait."
+    "no-common-root",
+    "The two KMEs share no root for peer messages yet.",
+    "It is established by itself; wait.",
 )
 PEER_MESSAGE_INVALID: Final = _peer(
     "peer-message-invalid", "A message from the peer KME did not verify.", "Repeated, a hub is forging."
 )
-KEY_ASSIGNED: Final = _refused(
-    "key-assigned", "The key is assigned to someone else.", "Ask for other keys."
-)
+KEY_ASSIGNED: Final = _refused("key-assigned", "The key is assigned to someone else.", "Ask for other keys.")
 KEY_NOT_HELD: Final = _refused(
     "key-not-held", "The key is not held here.", "It expired, was revoked, or was delivered."
 )

@@ -1,0 +1,369 @@
+"""Peer messages: what two KMEs say to each other end to end, and the envelope hubs carry.
+
+They carry ids and decisions, never keys. Sealing lives in the protocol layer, which holds roots;
+here are the plaintext messages and the envelope's layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Final, TypeAlias
+
+from skex.base import codes, ids, limits
+from skex.base.errors import PeerFault, Refused
+from skex.base.ids import BatchId, Incarnation, RequestId, SaeId
+from skex.wire.codec import UINT_MAX, Fields, Value, decode, encode
+from skex.wire.messages import read_batch_id
+
+_U32: Final = 2**32 - 1
+RANDOM_BYTES: Final = 32
+_SAE_CHARACTERS: Final = 2 * limits.NAME_CHARACTERS + 1
+_SEALED_OVERHEAD: Final = 16 + 80
+"""The GCM tag, and what the envelope's other fields take at most."""
+
+
+class PeerDirection(IntEnum):
+    """Which way a peer message runs, seen from the batch that made its root."""
+
+    FROM_SENDER = 0
+    FROM_RECEIVER = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a hub sees of a peer message: the root's name, the way, a nonce and sealed bytes."""
+
+    root: BatchId
+    direction: PeerDirection
+    random: bytes
+    sealed: bytes
+
+    def to_bytes(self) -> bytes:
+        """The envelope as it is carried."""
+        return encode([self.root.to_bytes(), int(self.direction), self.random, self.sealed])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Envelope:
+        """Read an envelope. Raises ``PeerFault`` (body-malformed, body-range)."""
+        fields = Fields(decode(data, limits.PEER_ENVELOPE_BYTES))
+        envelope = cls(
+            read_batch_id(fields),
+            PeerDirection(fields.uint(0, max(PeerDirection))),
+            fields.blob(RANDOM_BYTES),
+            fields.blob(17, limits.PEER_ENVELOPE_BYTES),
+        )
+        fields.finish()
+        return envelope
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class KeyRange:
+    """``count`` keys of one batch from index ``first`` on."""
+
+    batch: BatchId
+    first: int
+    count: int
+
+    def to_value(self) -> Value:
+        """The array ``[batch, first, count]``."""
+        return [self.batch.to_bytes(), self.first, self.count]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> KeyRange:
+        """Read the array."""
+        key_range = cls(
+            read_batch_id(fields),
+            fields.uint(0, limits.BATCH_KEYS - 1),
+            fields.uint(1, limits.BATCH_KEYS),
+        )
+        fields.finish()
+        if key_range.first + key_range.count > limits.BATCH_KEYS:
+            raise PeerFault(codes.BODY_RANGE, "a range of keys beyond any batch")
+        return key_range
+
+    @property
+    def indexes(self) -> range:
+        """The indexes of the keys within the batch."""
+        return range(self.first, self.first + self.count)
+
+
+def _ranges_value(ranges: Sequence[KeyRange]) -> Value:
+    return [key_range.to_value() for key_range in ranges]
+
+
+def _read_ranges(fields: Fields) -> tuple[KeyRange, ...]:
+    """Ranges in ascending order without overlap: one set of keys has one encoding."""
+    ranges = tuple(KeyRange.from_fields(Fields(item)) for item in fields.array(1, limits.PEER_RANGES))
+    for low, high in zip(ranges, ranges[1:], strict=False):
+        if low >= high or (low.batch == high.batch and low.first + low.count > high.first):
+            raise PeerFault(codes.BODY_RANGE, "ranges of keys overlap or are out of order")
+    return ranges
+
+
+def _read_batches(fields: Fields) -> tuple[BatchId, ...]:
+    batches = []
+    for item in fields.array(1, limits.PEER_RANGES):
+        one = Fields([item])
+        batches.append(read_batch_id(one))
+    return tuple(batches)
+
+
+def _read_id(fields: Fields) -> RequestId:
+    return RequestId(fields.blob(16))
+
+
+def _read_sae(fields: Fields) -> SaeId:
+    try:
+        return ids.parse_sae_id(fields.text(_SAE_CHARACTERS))
+    except Refused as error:
+        raise PeerFault(codes.BODY_RANGE, "not an SAE id") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Ok:
+    """From the sender: these batches' first valid CONFIRM arrived and the keys are committed."""
+
+    TYPE: ClassVar[int] = 1
+    batches: tuple[BatchId, ...]
+
+    def to_value(self) -> Value:
+        """The message as a value."""
+        return [self.TYPE, [batch.to_bytes() for batch in self.batches]]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Ok:
+        """Read the fields behind the type."""
+        return cls(_read_batches(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """From the sender, in answer to a CONFIRM: it does not hold these batches, or gave them up."""
+
+    TYPE: ClassVar[int] = 2
+    batches: tuple[BatchId, ...]
+
+    def to_value(self) -> Value:
+        """The message as a value."""
+        return [self.TYPE, [batch.to_bytes() for batch in self.batches]]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Void:
+        """Read the fields behind the type."""
+        return cls(_read_batches(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class VoidKeys:
+    """From the sender: these keys will never be delivered there; drop them. Must arrive."""
+
+    TYPE: ClassVar[int] = 3
+    request: RequestId
+    incarnation: Incarnation
+    keys: tuple[KeyRange, ...]
+
+    def to_value(self) -> Value:
+        """The message as a value."""
+        return [self.TYPE, self.request, self.incarnation, _ranges_value(self.keys)]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> VoidKeys:
+        """Read the fields behind the type."""
+        return cls(_read_id(fields), Incarnation(fields.blob(16)), _read_ranges(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """From the sender: give these keys to ``slaves`` and nobody else; ``master`` gets them here.
+
+    ``purpose`` is a label of the application, ``lifetime`` seconds, ``receiver_incarnation`` the
+    receiver's as the sender last learned it.
+    """
+
+    TYPE: ClassVar[int] = 4
+    request: RequestId
+    keys: tuple[KeyRange, ...]
+    master: SaeId
+    slaves: tuple[SaeId, ...]
+    purpose: str
+    lifetime: int
+    incarnation: Incarnation
+    receiver_incarnation: Incarnation
+
+    def to_value(self) -> Value:
+        """The message as a value."""
+        return [
+            self.TYPE,
+            self.request,
+            _ranges_value(self.keys),
+            self.master,
+            list(self.slaves),
+            self.purpose,
+            self.lifetime,
+            self.incarnation,
+            self.receiver_incarnation,
+        ]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Assign:
+        """Read the fields behind the type."""
+        request, keys, master = _read_id(fields), _read_ranges(fields), _read_sae(fields)
+        slaves = tuple(_read_sae(Fields([item])) for item in fields.array(1, limits.SLAVES))
+        if any(low >= high for low, high in zip(slaves, slaves[1:], strict=False)):
+            raise PeerFault(codes.BODY_RANGE, "slaves repeat or are out of order")
+        return cls(
+            request,
+            keys,
+            master,
+            slaves,
+            purpose=_read_purpose(fields),
+            lifetime=fields.uint(limits.LIFETIME_SECONDS_MIN, limits.LIFETIME_SECONDS_MAX),
+            incarnation=Incarnation(fields.blob(16)),
+            receiver_incarnation=Incarnation(fields.blob(16)),
+        )
+
+
+def _read_purpose(fields: Fields) -> str:
+    purpose = fields.text(limits.PURPOSE_CHARACTERS)
+    if not purpose.isascii() or not purpose.isprintable():
+        raise PeerFault(codes.BODY_RANGE, "a purpose is printable ASCII")
+    return purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """From the receiver: the assignment is recorded; deliver within ``hold`` seconds of the ASSIGN."""
+
+    TYPE: ClassVar[int] = 5
+    request: RequestId
+    incarnation: Incarnation
+    hold: int
+
+    def to_value(self) -> Value:
+        """The message as a value."""
+        return [self.TYPE, self.request, self.incarnation, self.hold]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Assigned:
+        """Read the fields behind the type."""
+        return cls(_read_id(fields), Incarnation(fields.blob(16)), fields.uint(1, _U32))
+
+
+class AssignRefusal(IntEnum):
+    """Why an ASSIGN was refused."""
+
+    KEY_ASSIGNED = 1
+    KEY_NOT_HELD = 2
+    INCARNATION_CHANGED = 3
+    NOT_AUTHORISED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class NotAssigned:
+    """From the receiver: nothing of the ASSIGN was recorded. ``refusal`` may be a newer one."""
+
+    TYPE: ClassVar[int] = 6
+    request: RequestId
+    incarnation: Incarnation
+    refusal: int
+
+    def to_value(self) -> Value:
+        """The message as a value."""
+        return [self.TYPE, self.request, self.incarnation, self.refusal]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> NotAssigned:
+        """Read the fields behind the type."""
+        return cls(_read_id(fields), Incarnation(fields.blob(16)), fields.uint(1, 65_535))
+
+
+class RevokeReason(IntEnum):
+    """Why keys are revoked (after NIST SP 800-57 part 2)."""
+
+    UNSPECIFIED = 0
+    COMPROMISE = 1
+    ROLLBACK = 2
+    SUPERSEDED = 3
+    CESSATION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """From either end: drop these keys, undelivered or not; ``keys`` is empty for all of the pair.
+
+    Must arrive.
+    """
+
+    TYPE: ClassVar[int] = 7
+    request: RequestId
+    reason: RevokeReason
+    keys: tuple[KeyRange, ...]
+
+    def to_value(self) -> Value:
+        """The message as a value."""
+        keys = _ranges_value(self.keys) if self.keys else None
+        return [self.TYPE, self.request, int(self.reason), keys]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Revoke:
+        """Read the fields behind the type."""
+        request, reason = _read_id(fields), RevokeReason(fields.uint(0, max(RevokeReason)))
+        return cls(request, reason, () if fields.null() else _read_ranges(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDone:
+    """From either end: the control messages with these ids were carried out."""
+
+    TYPE: ClassVar[int] = 8
+    requests: tuple[RequestId, ...]
+
+    def to_value(self) -> Value:
+        """The message as a value."""
+        return [self.TYPE, list(self.requests)]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> PeerDone:
+        """Read the fields behind the type."""
+        items = fields.array(1, limits.PEER_RANGES)
+        return cls(tuple(_read_id(Fields([item])) for item in items))
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownPeer:
+    """A peer message of a type that this version does not know; it is counted and dropped."""
+
+    type: int
+
+
+PeerMessage: TypeAlias = Ok | Void | VoidKeys | Assign | Assigned | NotAssigned | Revoke | PeerDone
+
+_KINDS: Final[dict[PeerDirection, dict[int, Callable[[Fields], PeerMessage]]]] = {
+    PeerDirection.FROM_SENDER: {
+        kind.TYPE: kind.from_fields for kind in (Ok, Void, VoidKeys, Assign, Revoke, PeerDone)
+    },
+    PeerDirection.FROM_RECEIVER: {
+        kind.TYPE: kind.from_fields for kind in (Assigned, NotAssigned, Revoke, PeerDone)
+    },
+}
+
+
+def encode_peer_message(message: PeerMessage) -> bytes:
+    """The plaintext that is sealed in an envelope."""
+    return encode(message.to_value())
+
+
+def decode_peer_message(data: bytes, direction: PeerDirection) -> PeerMessage | UnknownPeer:
+    """Read an opened plaintext. Raises ``PeerFault``: body-malformed, body-range, body-wrong-way."""
+    fields = Fields(decode(data, limits.PEER_ENVELOPE_BYTES - _SEALED_OVERHEAD))
+    kind = fields.uint(0, UINT_MAX)
+    read = _KINDS[direction].get(kind)
+    if read is None:
+        if kind in _KINDS[PeerDirection(1 - direction)]:
+            raise PeerFault(codes.BODY_WRONG_WAY, f"peer type {kind}")
+        return UnknownPeer(kind)
+    message = read(fields)
+    fields.finish()
+    return message
