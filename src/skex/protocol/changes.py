@@ -1,0 +1,246 @@
+"""Everything that a machine may ask its store to make durable: the contract of every store.
+
+Each change is idempotent in its content and names what it touches; one ``Effects.persist`` is one
+atomic set of them. Key material travels as ``Secret``; how it is sealed at rest is the store's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from skex.base.ids import (
+    BatchId,
+    Direction,
+    HubName,
+    Incarnation,
+    KmeName,
+    LinkId,
+    RequestId,
+    SaeId,
+)
+from skex.base.secret import Secret
+from skex.wire.claim import Claim
+from skex.wire.context import CompactContext
+from skex.wire.messages import Confirmation
+from skex.wire.peer import KeyRange
+
+
+class Role(Enum):
+    """Which end of a batch this KME is."""
+
+    SENDER = "sender"
+    RECEIVER = "receiver"
+
+
+# ── links ───────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class MarkRaised:
+    """This end's mark of one direction: the lowest position never yet granted. Never falls."""
+
+    link_id: LinkId
+    direction: Direction
+    mark: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefaceCounted:
+    """How many prefaces this end completed on a link. Never falls."""
+
+    link_id: LinkId
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSeen:
+    """The highest marks and count that the other end ever proved. None of them falls."""
+
+    link_id: LinkId
+    to_hub: int
+    to_kme: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFrozen:
+    """The link may not be used again until an operator re-enrols it; ``code`` says why."""
+
+    link_id: LinkId
+    code: str
+
+
+# ── batches ─────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """An established batch as both ends keep it.
+
+    ``keys`` are ``context.keys`` keys of ``context.key_bytes`` bytes each, one after another.
+    ``claim`` is that of both ends together; ``hubs`` the names in the order of their coordinates.
+    """
+
+    peer: KmeName
+    batch: BatchId
+    context: CompactContext
+    hubs: tuple[HubName, ...]
+    claim: Claim
+    keys: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSent:
+    """At the sender: the first valid CONFIRM arrived; the keys may be used from now on.
+
+    ``receiver_incarnation`` and ``receiver_epoch`` are what the CONFIRM stated.
+    """
+
+    batch: Batch
+    receiver_incarnation: Incarnation
+    receiver_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReceived:
+    """At the receiver: accepted. The row is also the batch's tombstone, and holds the CONFIRM.
+
+    ``through`` are the hubs that brought shares of the accepted group: the CONFIRM's ways back.
+    """
+
+    batch: Batch
+    confirmation: Confirmation
+    through: tuple[HubName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswered:
+    """At the receiver: the sender's first authentic answer. ``ok`` false: the keys are gone."""
+
+    sender: KmeName
+    batch: BatchId
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDropped:
+    """The keys of a batch are erased; a receiver keeps the tombstone until ``TombstonesDropped``."""
+
+    role: Role
+    peer: KmeName
+    batch: BatchId
+
+
+@dataclass(frozen=True, slots=True)
+class TombstonesDropped:
+    """At the receiver: tombstones of an incarnation up to ``counter`` are past; a mark replaces them.
+
+    Lower and equal counters of that incarnation are refused from now on. ``counter`` None drops the
+    mark itself, when every tombstone of the incarnation is past.
+    """
+
+    sender: KmeName
+    incarnation: Incarnation
+    counter: int | None
+
+
+# ── peer messages ───────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class RootKept:
+    """A root for peer messages with ``peer``, made by the control batch ``batch``.
+
+    ``sent`` and ``received`` say whether it was already used each way.
+    """
+
+    role: Role
+    peer: KmeName
+    batch: BatchId
+    root: Secret
+    sent: bool
+    received: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RootDropped:
+    """A root is erased."""
+
+    role: Role
+    peer: KmeName
+    batch: BatchId
+
+
+@dataclass(frozen=True, slots=True)
+class ControlQueued:
+    """A control message that must arrive; ``plaintext`` is sealed anew at each attempt."""
+
+    role: Role
+    peer: KmeName
+    request: RequestId
+    plaintext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ControlDone:
+    """A control message arrived, or is not needed any more."""
+
+    peer: KmeName
+    request: RequestId
+
+
+# ── keys ────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class KeysOffered:
+    """At the sender, before the ASSIGN leaves: these keys are taken out of the reserve for it."""
+
+    peer: KmeName
+    request: RequestId
+    keys: tuple[KeyRange, ...]
+    master: SaeId
+    slaves: tuple[SaeId, ...]
+    purpose: str
+    lifetime: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeysAssigned:
+    """At the receiver: recorded once per key; only ``slaves`` may take them."""
+
+    sender: KmeName
+    request: RequestId
+    incarnation: Incarnation
+    keys: tuple[KeyRange, ...]
+    master: SaeId
+    slaves: tuple[SaeId, ...]
+    purpose: str
+    lifetime: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeysVoided:
+    """These keys are erased at this end and will never be delivered."""
+
+    role: Role
+    peer: KmeName
+    keys: tuple[KeyRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllKeysVoided:
+    """Every undelivered key of a pair is erased at this end."""
+
+    role: Role
+    peer: KmeName
+
+
+# ── realm ───────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class RealmAccepted:
+    """A realm file is trusted from now on; the one before stays the previous epoch."""
+
+    epoch: int
+    data: bytes
+
+
+LinkChange: TypeAlias = MarkRaised | PrefaceCounted | PeerSeen | LinkFrozen
+BatchChange: TypeAlias = BatchSent | BatchReceived | BatchAnswered | BatchDropped | TombstonesDropped
+PeerChange: TypeAlias = RootKept | RootDropped | ControlQueued | ControlDone
+KeyChange: TypeAlias = KeysOffered | KeysAssigned | KeysVoided | AllKeysVoided
+Change: TypeAlias = LinkChange | BatchChange | PeerChange | KeyChange | RealmAccepted
