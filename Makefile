@@ -1,0 +1,92 @@
+# Every way to check, change and release skex. `make` lists them; `make test` runs everything.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory --warn-undefined-variables
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Test processes; JOBS=1 runs pytest in one process (for a debugger).
+JOBS ?= $(shell nproc)
+# Passed on to pytest: make unit ARGS='tests/unit/base -k name'
+ARGS ?=
+PARALLEL := $(if $(filter 1,$(JOBS)),,--numprocesses=$(JOBS))
+
+export VENV
+export PYTHONPATH :=
+
+# The packages in which every branch must be tested: all that touches a key, a pad or a byte of the wire.
+CORE := src/skex/base/*,src/skex/crypto/*,src/skex/wire/*,src/skex/pad/*,src/skex/protocol/*
+
+headline = @printf '\n── %s\n'
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Create .venv from the pinned, hashed requirements (nothing to do when they are unchanged)
+	@tools/setup.sh
+
+# To add a check, write a target and put it here. Order: what fails fastest comes first.
+.PHONY: test
+test: lint types contracts coverage ## Everything: what a change must pass
+
+.PHONY: lint
+lint: setup ## Style, likely bugs, banned imports (ruff)
+	$(headline) 'lint'
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: format
+format: setup ## Rewrite the code in the one format
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+.PHONY: types
+types: setup ## Types (mypy, strict)
+	$(headline) 'types'
+	@$(BIN)/mypy
+
+.PHONY: contracts
+contracts: setup ## Layers: imports point downwards only (import-linter)
+	$(headline) 'contracts'
+	@$(BIN)/lint-imports --no-logo --cache-dir .import_linter_cache
+
+.PHONY: unit
+unit: setup ## Tests alone, without coverage; ARGS goes to pytest
+	$(headline) 'tests'
+	@$(BIN)/pytest $(PARALLEL) $(ARGS)
+
+.PHONY: coverage
+coverage: setup ## Tests with branch coverage, which must be complete in the core
+	$(headline) 'tests'
+	@$(BIN)/pytest $(PARALLEL) --cov --cov-report= $(ARGS)
+	$(headline) 'branch coverage of the core (must be 100 %)'
+	@$(BIN)/coverage report --include='$(CORE)' --fail-under=100
+	$(headline) 'branch coverage of everything'
+	@$(BIN)/coverage report | tail -n 1
+
+.PHONY: test-deep
+test-deep: setup ## Tests with many more generated examples (long)
+	$(headline) 'tests, deep'
+	@SKEX_HYPOTHESIS_PROFILE=deep $(BIN)/pytest $(PARALLEL) $(ARGS)
+
+# pip-compile takes the hashes of every published file, so one list serves every Python and machine.
+COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --no-config --allow-unsafe --strip-extras \
+	--generate-hashes --no-emit-options --no-emit-index-url $(ARGS)
+
+.PHONY: lock
+lock: setup ## Renew requirements/*.txt; ARGS=--upgrade for the newest, ARGS='-P NAME' for one package
+	$(headline) 'runtime.txt'
+	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
+	$(headline) 'dev.txt'
+	@$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
+
+.PHONY: clean
+clean: ## Remove .venv and everything generated
+	@rm -rf $(VENV) build dist src/*.egg-info .coverage .coverage.* htmlcov .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
