@@ -31,6 +31,10 @@ TABLE_GRANT_UNITS_MIN: Final = 32
 """128 KiB: what a later table grant has at least, while the pad lasts."""
 TABLE_GRANT_UNITS_MAX: Final = 256
 """1 MiB (local): what a connection that is cut can cost at most per direction."""
+PAD_POSITION_MAX: Final = 2**32 - 1
+"""A pad's capacity at most: a position is a u32, and so is the mark of a pad that is used up."""
+PAD_CHUNK_BYTES: Final = 1024 * 1024
+"""What is read or overwritten at once while a pad is created or erased (local): bounds the memory."""
 DERIVED_GRANT_BYTES: Final = 16 * 1024 * 1024
 """A derived grant's keystream; its counter stays far below AES-CTR's bounds."""
 DERIVED_GRANT_SECONDS: Final = 600
