@@ -30,7 +30,11 @@ directions can always free each other."""
 TABLE_GRANT_UNITS_MIN: Final = 32
 """128 KiB: what a later table grant has at least, while the pad lasts."""
 TABLE_GRANT_UNITS_MAX: Final = 256
-"""1 MiB (local): what a connection that is cut can cost at most per direction."""
+"""1 MiB: bounds what one announcement makes the other end read, and what a cut connection costs."""
+GRANTS_AHEAD: Final = 2
+"""Grants of one direction that a sender holds: the one in use and the next."""
+GRANT_EXHAUSTED_BYTES: Final = GRANT_TAIL_BYTES + 32
+"""A receiver grants unasked below this: the sender may not have room left even for a WANT."""
 PAD_POSITION_MAX: Final = 2**32 - 1
 """A pad's capacity at most: a position is a u32, and so is the mark of a pad that is used up."""
 PAD_CHUNK_BYTES: Final = 1024 * 1024
@@ -106,5 +110,7 @@ ROOT_SECONDS: Final = 86_400
 """A peer root is renewed by a new control batch after this."""
 LINK_QUEUE_BYTES: Final = 4 * 1024 * 1024
 """Messages that wait for pad or for the socket on one link; beyond it the link is busy."""
+ANSWERABLE_REQUESTS: Final = 8192
+"""Requests of a connection whose answers are still matched; older ones count as unanswered."""
 PREFACE_SECONDS: Final = 10
 """A connection that has not finished its preface by then is closed."""

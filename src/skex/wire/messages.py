@@ -348,18 +348,35 @@ class RealmFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """Nothing but a record in a later grant: it ends the earlier ones where nothing else is due."""
+
+    TYPE: ClassVar[int] = 13
+
+    def to_value(self) -> Value:
+        """The body as a value."""
+        return [self.TYPE]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> Moved:
+        """Nothing stands behind the type."""
+        del fields
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a type that this version does not know; it is refused by its ordinal."""
 
     type: int
 
 
-LinkControl: TypeAlias = Grant | Want
+LinkControl: TypeAlias = Grant | Want | Moved
 ToHub: TypeAlias = Share | Confirm | Peer | GetRealm
 ToKme: TypeAlias = Done | Shared | Confirmed | Forwarded | RealmFile
 Message: TypeAlias = LinkControl | Refuse | ToHub | ToKme
 
-_BOTH_WAYS: Final = (Grant, Want, Refuse)
+_BOTH_WAYS: Final = (Grant, Want, Moved, Refuse)
 _KINDS: Final[dict[Direction, dict[int, Callable[[Fields], Message]]]] = {
     Direction.TO_HUB: {kind.TYPE: kind.from_fields for kind in (*_BOTH_WAYS, Share, Confirm, Peer, GetRealm)},
     Direction.TO_KME: {
