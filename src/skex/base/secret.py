@@ -21,7 +21,8 @@ class Secret:
     __slots__ = ("_buffer", "_wiped")
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._buffer = bytearray(data)
+        # Through a view, because bytearray(32) would make 32 zero bytes of a mistaken length.
+        self._buffer = bytearray(memoryview(data))
         self._wiped = False
 
     def expose(self) -> bytes:
