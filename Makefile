@@ -30,9 +30,11 @@ help: ## This list
 setup: ## Create .venv from the pinned, hashed requirements (nothing to do when they are unchanged)
 	@tools/setup.sh
 
-# To add a check, write a target and put it here. Order: what fails fastest comes first.
+# To add a check, write a target and name it here. Order: what fails fastest comes first; a failure
+# does not hide those behind it.
 .PHONY: test
-test: lint types contracts coverage ## Everything: what a change must pass
+test: setup ## Everything: what a change must pass
+	@$(MAKE) --keep-going lint types contracts coverage
 
 .PHONY: lint
 lint: setup ## Style, likely bugs, banned imports (ruff)
@@ -64,10 +66,10 @@ unit: setup ## Tests alone, without coverage; ARGS goes to pytest
 coverage: setup ## Tests with branch coverage, which must be complete in the core
 	$(headline) 'tests'
 	@$(BIN)/pytest $(PARALLEL) --cov --cov-report= $(ARGS)
+	$(headline) 'branch coverage of everything'
+	@$(BIN)/coverage report --format=total | sed 's/$$/ %/'
 	$(headline) 'branch coverage of the core (must be 100 %)'
 	@$(BIN)/coverage report --include='$(CORE)' --fail-under=100
-	$(headline) 'branch coverage of everything'
-	@$(BIN)/coverage report | tail -n 1
 
 .PHONY: test-deep
 test-deep: setup ## Tests with many more generated examples (long)
