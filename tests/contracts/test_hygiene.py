@@ -20,7 +20,9 @@ REGISTRY_HOST = re.compile(r"(?:py[p]i|deb\.debia[n])\.org|pythonhoste[d]\.|npmj
 MACHINE_PATH = re.compile(r"(?<![\w.*])/(?:wor[k]|roo[t]|home/[a-z]\w*|tmp/pla[n])/")
 CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KE[Y]-----")
-IGNORE = re.compile(r"# (?:noqa|type: ignore)(?!: [A-Z]+\d+(?:, [A-Z]+\d+)* - \w|\[[a-z, -]+\]  # \w).*")
+IGNORE = re.compile(
+    r"# (?:noqa|type: ignore)(?!: [A-Z]+\d+(?:, [A-Z]+\d+)* (?:-| #) \w|\[[a-z, -]+\]  # \w).*"
+)
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 CODES = codes.all_codes()
 
@@ -109,6 +111,7 @@ def test_every_ignored_check_is_named_and_has_its_reason_beside_it() -> None:
         ("import x  # noqa: F401", True),
         ("import x  # noqa: F401, E402", True),
         ("import x  # noqa: F401 - to show that it can be imported", False),
+        ("import x  # noqa: F401  # to show that it can be imported", False),
         ("x = 1  # type: ignore", True),
         ("x = 1  # type: ignore[assignment]", True),
         ("x = 1  # type: ignore[assignment]  # the mistake under test", False),
