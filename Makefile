@@ -39,7 +39,7 @@ test: setup ## Everything: what a change must pass
 .PHONY: lint
 lint: setup ## Style, likely bugs, banned imports (ruff)
 	$(headline) 'lint'
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --output-format=concise .
 	@$(BIN)/ruff format --check .
 
 .PHONY: format
