@@ -11,18 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-ChangeT = TypeVar("ChangeT", covariant=True)
-SendT = TypeVar("SendT", covariant=True)
-NoticeT = TypeVar("NoticeT", covariant=True)
+ChangeT = TypeVar("ChangeT")
+SendT = TypeVar("SendT")
+NoticeT = TypeVar("NoticeT")
+ChangeCo = TypeVar("ChangeCo", covariant=True)
+SendCo = TypeVar("SendCo", covariant=True)
+NoticeCo = TypeVar("NoticeCo", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Effects(Generic[ChangeT, SendT, NoticeT]):
+class Effects(Generic[ChangeCo, SendCo, NoticeCo]):
     """One atomic set of changes, and what may happen once they are durable."""
 
-    persist: tuple[ChangeT, ...] = ()
-    send: tuple[SendT, ...] = ()
-    notify: tuple[NoticeT, ...] = ()
+    persist: tuple[ChangeCo, ...] = ()
+    send: tuple[SendCo, ...] = ()
+    notify: tuple[NoticeCo, ...] = ()
 
     @property
     def empty(self) -> bool:

@@ -58,6 +58,6 @@ def mermaid(table: Table[S, E], initial: S) -> str:
         f"    {state.name} --> {following.name}: {event.name.lower().replace('_', ' ')}"
         for (state, event), following in table.items()
     ]
-    finals = {following for following in table.values()} - {state for state, _ in table}
+    finals = set(table.values()) - {state for state, _ in table}
     lines += [f"    {final.name} --> [*]" for final in sorted(finals, key=lambda state: state.name)]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias, TypeVar
 
 from skex.base import codes
 from skex.base.errors import PeerFault
@@ -191,6 +191,7 @@ class KmeGrant:
 
 
 Frame: TypeAlias = Hello | HubNonce | KmeState | HubState | KmeGrant
+FrameT = TypeVar("FrameT", Hello, HubNonce, KmeState, HubState, KmeGrant)
 _KINDS: Final[dict[int, type[Frame]]] = {
     kind.NUMBER: kind for kind in (Hello, HubNonce, KmeState, HubState, KmeGrant)
 }
@@ -222,15 +223,14 @@ def unproved_bytes(frame: Frame) -> bytes:
     return _HEADER.pack(frame.NUMBER, 0, _payload_bytes(frame.NUMBER)) + frame.payload()
 
 
-def parse_frame(data: bytes, expected: int) -> tuple[Frame, bytes]:
+def parse_frame(data: bytes, kind: type[FrameT]) -> tuple[FrameT, bytes]:
     """Read a whole frame; returns it with its proof (empty for frame 1), still unverified.
 
     Raises ``PeerFault``: frame-unexpected, frame-length, frame-malformed.
     """
-    if len(data) != frame_bytes(expected):
-        raise PeerFault(codes.FRAME_LENGTH, f"{len(data)} bytes in frame {expected}")
-    check_header(data, expected)
-    kind = _KINDS[expected]
+    if len(data) != frame_bytes(kind.NUMBER):
+        raise PeerFault(codes.FRAME_LENGTH, f"{len(data)} bytes in frame {kind.NUMBER}")
+    check_header(data, kind.NUMBER)
     end = FRAME_HEADER_BYTES + kind.LAYOUT.size
     return kind.parse(data[FRAME_HEADER_BYTES:end]), data[end:]
 
