@@ -4,14 +4,13 @@ unknown one exactly like a known one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
 from skex.base import codes
 from skex.base.errors import PeerFault, SkexError
-from skex.base.ids import Direction, Incarnation
+from skex.base.ids import Direction
 from skex.pad.material import GrantMaterial
 from skex.protocol.changes import PrefaceCounted
 from skex.protocol.effects import Collector, Effects

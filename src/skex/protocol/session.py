@@ -8,9 +8,7 @@ that all marks of a link have one writer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from typing import Final, TypeAlias
 
 from skex.base import codes, limits
@@ -20,9 +18,8 @@ from skex.base.secret import Secret
 from skex.crypto import kdf, mac
 from skex.pad.kinds import PadKind
 from skex.pad.material import GrantMaterial
-from skex.protocol.changes import LinkChange, PeerSeen, PrefaceCounted
-from skex.protocol.effects import Collector, Effects
-from skex.protocol.states import StateMachine, Table
+from skex.protocol.changes import LinkChange, PeerSeen
+from skex.protocol.effects import Effects
 from skex.wire import preface as frames
 from skex.wire.preface import Marks, Parties, Stretch
 
