@@ -47,8 +47,8 @@ DERIVED_JUMP_STEPS: Final = 65_536
 """A chain is advanced by at most so many steps at once (some 0.3 s of HKDF); more freezes the link."""
 
 # ── realm (shared) ──────────────────────────────────────────────────────────────────────────────
-REALM_FILE_BYTES: Final = 32_768
-"""Fits a record; 64 hubs with every attribute need about 20 KiB."""
+REALM_FILE_BYTES: Final = 43_008
+"""Fits a record; 64 hubs with the longest names, addresses and attributes fit."""
 REALM_HUBS: Final = 64
 """More hubs than any realm needs; bounds every loop over hubs."""
 REALM_ATTRIBUTE_CHARACTERS: Final = 64
@@ -65,8 +65,10 @@ BATCH_SECRET_BYTES: Final = 57_344
 LIFETIME_SECONDS_MIN: Final = 1
 LIFETIME_SECONDS_MAX: Final = 31_536_000
 """One year: nothing that waits longer in a reserve is a fresh key."""
-PEER_ENVELOPE_BYTES: Final = 16_384
-"""A sealed peer message: ids and decisions, never keys."""
+PEER_MESSAGE_BYTES: Final = 20_480
+"""A peer message before it is sealed: ids and decisions, never keys. The longest ASSIGN needs 17 KiB."""
+PEER_ENVELOPE_BYTES: Final = PEER_MESSAGE_BYTES + 81
+"""A sealed peer message: its AEAD tag (16) and the envelope's other fields (65) come on top."""
 PEER_RANGES: Final = 256
 """Ranges of keys, or batches, in one peer message."""
 SLAVES: Final = 64
@@ -97,6 +99,14 @@ RELAY_SECONDS: Final = 900
 """How long a hub remembers a batch that it relayed."""
 CONFIRM_RELAYS: Final = 16
 """How often a hub relays the CONFIRM of one batch: a fixed number, so nobody can burn A's pad."""
+CONTROL_FLOOR_BYTES: Final = 131_072
+"""What a hub leaves of a receiver's pad for control traffic: shares stop here."""
+PEER_FLOOR_BYTES: Final = 49_152
+"""Peer messages stop here: what is left carries a realm file and some hundred CONFIRMs."""
+RELAY_BUCKETS: Final = 131_072
+"""Quotas that a hub counts at once (pairs and receivers); one that is full again is forgotten."""
+RELAY_SWEEP_SECONDS: Final = 10
+"""How often a hub looks for quotas that are full again; also bounds what looking costs."""
 ASSIGN_HOLD_SECONDS: Final = 60
 """How long A may deliver from an ASSIGN after sending it; B keeps the keys for a margin longer."""
 ASSIGN_HOLD_MARGIN_SECONDS: Final = 30
@@ -112,5 +122,8 @@ LINK_QUEUE_BYTES: Final = 4 * 1024 * 1024
 """Messages that wait for pad or for the socket on one link; beyond it the link is busy."""
 ANSWERABLE_REQUESTS: Final = 8192
 """Requests of a connection whose answers are still matched; older ones count as unanswered."""
+WITNESS_SECONDS: Final = 30
+"""Once as many hubs as the threshold showed no rollback after a start, how long the majority is
+awaited: longer than every dial and preface takes, short enough that keys still flow without it."""
 PREFACE_SECONDS: Final = 10
 """A connection that has not finished its preface by then is closed."""

@@ -7,14 +7,13 @@ so that it cannot contradict its own premises (specification, section "Claims").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from skex.base import codes, limits
 from skex.base.errors import PeerFault
 from skex.base.ids import Coordinate
-from skex.wire.codec import Fields, Value
+from skex.wire.codec import Fields, Value, is_strictly_ascending
 
 
 class ClaimClass(IntEnum):
@@ -90,8 +89,3 @@ def ascending_coordinates(data: bytes) -> tuple[Coordinate, ...]:
     if not is_strictly_ascending(data) or (data and data[0] == 0):
         raise PeerFault(codes.BODY_RANGE, "coordinates must ascend and not be zero")
     return tuple(Coordinate(byte) for byte in data)
-
-
-def is_strictly_ascending(values: Sequence[int]) -> bool:
-    """Whether each value is greater than the one before it."""
-    return all(low < high for low, high in zip(values, values[1:], strict=False))

@@ -7,6 +7,7 @@ over the expanded bytes, so ends that disagree about the realm cannot accept the
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,12 +17,14 @@ from skex.base import codes, limits
 from skex.base.errors import PeerFault
 from skex.base.ids import BatchId, Coordinate, GroupId, HubName, KmeName, RealmName
 from skex.wire.claim import Claim, ascending_coordinates
-from skex.wire.codec import Fields, Value, encode
+from skex.wire.codec import UINT32_MAX, Fields, Value, encode
 
 PROTOCOL_VERSION: Final = 1
-_U32: Final = 2**32 - 1
 KEY_PREFIX_BYTES: Final = 48 + 32
 """u (the tag's key) and v (the CONFIRM's key) stand before the keys in the shared secret."""
+ROOT_BYTES: Final = 64
+"""The one key of a control batch: the root of the pair's peer messages."""
+_CONTROL_SHAPE: Final = (1, ROOT_BYTES, None)
 
 
 class Purpose(IntEnum):
@@ -72,7 +75,7 @@ class CompactContext:
     def from_fields(cls, fields: Fields) -> CompactContext:
         """Read the array. Raises ``PeerFault`` (body-malformed, body-range)."""
         context = cls(
-            epoch=fields.uint(1, _U32),
+            epoch=fields.uint(1, UINT32_MAX),
             threshold=fields.uint(1, limits.REALM_HUBS),
             hubs=ascending_coordinates(fields.blob(1, limits.REALM_HUBS)),
             keys=fields.uint(1, limits.BATCH_KEYS),
@@ -90,10 +93,16 @@ class CompactContext:
         """The rules between fields."""
         if not self.threshold <= len(self.hubs):
             raise PeerFault(codes.BODY_RANGE, "threshold above the number of hubs")
+        if self.threshold == 1 and len(self.hubs) > 1:
+            raise PeerFault(codes.BODY_RANGE, "a threshold of 1 is for links without hubs only")
+        if math.comb(len(self.hubs), self.threshold) > limits.SUBSETS:
+            raise PeerFault(codes.BODY_RANGE, "more subsets of hubs than a receiver tries")
         if self.secret_bytes > limits.BATCH_SECRET_BYTES:
             raise PeerFault(codes.BODY_RANGE, f"a secret of {self.secret_bytes} bytes")
         if not set(self.claim.computational) <= set(self.hubs):
             raise PeerFault(codes.BODY_RANGE, "the claim names a hub that the batch does not use")
+        if self.purpose is Purpose.CONTROL and (self.keys, self.key_bytes, self.group) != _CONTROL_SHAPE:
+            raise PeerFault(codes.BODY_RANGE, "a control batch makes one root and belongs to no group")
 
 
 def _group(blob: bytes | None) -> GroupId | None:

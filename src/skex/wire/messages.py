@@ -16,10 +16,9 @@ from skex.base import codes, ids, limits
 from skex.base.errors import ErrorCode, PeerFault, Refused
 from skex.base.ids import BatchId, Direction, Incarnation, KmeName
 from skex.wire.claim import Claim
-from skex.wire.codec import UINT_MAX, Fields, Value, decode, encode
+from skex.wire.codec import UINT32_MAX, UINT_MAX, Fields, Value, decode, encode
 from skex.wire.context import CompactContext
 
-_U32: Final = 2**32 - 1
 TAG_BYTES: Final = 16
 
 
@@ -78,7 +77,10 @@ def read_batch_id(fields: Fields) -> BatchId:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Announces a stretch of pad for the direction that the *announcing* end receives."""
+    """Announces a stretch of pad for the direction that the *announcing* end receives.
+
+    Its end, the new mark, is a position itself.
+    """
 
     TYPE: ClassVar[int] = 1
     start: int
@@ -91,7 +93,8 @@ class Grant:
     @classmethod
     def from_fields(cls, fields: Fields) -> Grant:
         """Read the fields behind the type."""
-        return cls(fields.uint(0, _U32), fields.uint(1, _U32))
+        start = fields.uint(0, limits.PAD_POSITION_MAX)
+        return cls(start, fields.uint(1, limits.PAD_POSITION_MAX - start))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Want:
     @classmethod
     def from_fields(cls, fields: Fields) -> Want:
         """Read the fields behind the type."""
-        return cls(fields.uint(1, _U32))
+        return cls(fields.uint(1, UINT32_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +237,7 @@ class Confirmation:
         """Read the fields in wire order."""
         return cls(
             batch=read_batch_id(fields),
-            epoch=fields.uint(1, _U32),
+            epoch=fields.uint(1, UINT32_MAX),
             incarnation=Incarnation(fields.blob(16)),
             claim=Claim.from_fields(fields.fields()),
             mac=fields.blob(TAG_BYTES),

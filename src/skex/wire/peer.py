@@ -6,7 +6,7 @@ here are the plaintext messages and the envelope's layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, TypeAlias
@@ -14,14 +14,22 @@ from typing import ClassVar, Final, TypeAlias
 from skex.base import codes, ids, limits
 from skex.base.errors import PeerFault, Refused
 from skex.base.ids import BatchId, Incarnation, RequestId, SaeId
-from skex.wire.codec import UINT_MAX, Fields, Value, decode, encode
+from skex.wire.codec import (
+    UINT32_MAX,
+    UINT_MAX,
+    Fields,
+    OrderedT,
+    Value,
+    decode,
+    encode,
+    is_strictly_ascending,
+)
 from skex.wire.messages import read_batch_id
 
-_U32: Final = 2**32 - 1
 RANDOM_BYTES: Final = 32
+SEAL_BYTES: Final = 16
+"""What sealing adds: the GCM tag."""
 _SAE_CHARACTERS: Final = 2 * limits.NAME_CHARACTERS + 1
-_SEALED_OVERHEAD: Final = 16 + 80
-"""The GCM tag, and what the envelope's other fields take at most."""
 
 
 class PeerDirection(IntEnum):
@@ -52,7 +60,7 @@ class Envelope:
             read_batch_id(fields),
             PeerDirection(fields.uint(0, max(PeerDirection))),
             fields.blob(RANDOM_BYTES),
-            fields.blob(17, limits.PEER_ENVELOPE_BYTES),
+            fields.blob(1 + SEAL_BYTES, limits.PEER_MESSAGE_BYTES + SEAL_BYTES),
         )
         fields.finish()
         return envelope
@@ -60,7 +68,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, order=True)
 class KeyRange:
-    """``count`` keys of one batch from index ``first`` on."""
+    """``count`` keys of one batch from index ``first`` on; at most ``BATCH_KEYS`` is its end."""
 
     batch: BatchId
     first: int
@@ -73,20 +81,32 @@ class KeyRange:
     @classmethod
     def from_fields(cls, fields: Fields) -> KeyRange:
         """Read the array."""
-        key_range = cls(
-            read_batch_id(fields),
-            fields.uint(0, limits.BATCH_KEYS - 1),
-            fields.uint(1, limits.BATCH_KEYS),
-        )
+        batch, first = read_batch_id(fields), fields.uint(0, limits.BATCH_KEYS - 1)
+        key_range = cls(batch, first, fields.uint(1, limits.BATCH_KEYS - first))
         fields.finish()
-        if key_range.first + key_range.count > limits.BATCH_KEYS:
-            raise PeerFault(codes.BODY_RANGE, "a range of keys beyond any batch")
         return key_range
+
+    @property
+    def end(self) -> int:
+        """The index behind the last."""
+        return self.first + self.count
 
     @property
     def indexes(self) -> range:
         """The indexes of the keys within the batch."""
-        return range(self.first, self.first + self.count)
+        return range(self.first, self.end)
+
+
+def key_ranges(keys: Iterable[tuple[BatchId, int]]) -> tuple[KeyRange, ...]:
+    """The one way to write a set of keys, given as (batch, index): ascending and merged ranges."""
+    ranges: list[KeyRange] = []
+    for batch, index in sorted(set(keys)):
+        last = ranges[-1] if ranges else None
+        if last is not None and last.batch == batch and last.end == index:
+            ranges[-1] = KeyRange(batch, last.first, last.count + 1)
+        else:
+            ranges.append(KeyRange(batch, index, 1))
+    return tuple(ranges)
 
 
 def _ranges_value(ranges: Sequence[KeyRange]) -> Value:
@@ -94,20 +114,25 @@ def _ranges_value(ranges: Sequence[KeyRange]) -> Value:
 
 
 def _read_ranges(fields: Fields) -> tuple[KeyRange, ...]:
-    """Ranges in ascending order without overlap: one set of keys has one encoding."""
-    ranges = tuple(KeyRange.from_fields(Fields(item)) for item in fields.array(1, limits.PEER_RANGES))
-    for low, high in zip(ranges, ranges[1:], strict=False):
-        if low >= high or (low.batch == high.batch and low.first + low.count > high.first):
-            raise PeerFault(codes.BODY_RANGE, "ranges of keys overlap or are out of order")
+    """Ranges as ``key_ranges`` makes them: one set of keys has one encoding."""
+    ranges = fields.repeated(1, limits.PEER_RANGES, lambda inner: KeyRange.from_fields(inner.fields()))
+    # The key after a range's last belongs to no range: otherwise two ranges would be one.
+    edges = [edge for one in ranges for edge in ((one.batch, one.first), (one.batch, one.end))]
+    if not is_strictly_ascending(edges):
+        raise PeerFault(codes.BODY_RANGE, "ranges of keys touch, overlap or are out of order")
     return ranges
 
 
+def _read_set(fields: Fields, high: int, read: Callable[[Fields], OrderedT]) -> tuple[OrderedT, ...]:
+    """1 to ``high`` elements in ascending order: one set has one encoding."""
+    items = fields.repeated(1, high, read)
+    if not is_strictly_ascending(items):
+        raise PeerFault(codes.BODY_RANGE, "elements repeat or are out of order")
+    return items
+
+
 def _read_batches(fields: Fields) -> tuple[BatchId, ...]:
-    batches = []
-    for item in fields.array(1, limits.PEER_RANGES):
-        one = Fields([item])
-        batches.append(read_batch_id(one))
-    return tuple(batches)
+    return _read_set(fields, limits.PEER_RANGES, read_batch_id)
 
 
 def _read_id(fields: Fields) -> RequestId:
@@ -210,26 +235,17 @@ class Assign:
     def from_fields(cls, fields: Fields) -> Assign:
         """Read the fields behind the type."""
         request, keys, master = _read_id(fields), _read_ranges(fields), _read_sae(fields)
-        slaves = tuple(_read_sae(Fields([item])) for item in fields.array(1, limits.SLAVES))
-        if any(low >= high for low, high in zip(slaves, slaves[1:], strict=False)):
-            raise PeerFault(codes.BODY_RANGE, "slaves repeat or are out of order")
+        slaves = _read_set(fields, limits.SLAVES, _read_sae)
         return cls(
             request,
             keys,
             master,
             slaves,
-            purpose=_read_purpose(fields),
+            purpose=fields.text(limits.PURPOSE_CHARACTERS),
             lifetime=fields.uint(limits.LIFETIME_SECONDS_MIN, limits.LIFETIME_SECONDS_MAX),
             incarnation=Incarnation(fields.blob(16)),
             receiver_incarnation=Incarnation(fields.blob(16)),
         )
-
-
-def _read_purpose(fields: Fields) -> str:
-    purpose = fields.text(limits.PURPOSE_CHARACTERS)
-    if not purpose.isascii() or not purpose.isprintable():
-        raise PeerFault(codes.BODY_RANGE, "a purpose is printable ASCII")
-    return purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +264,7 @@ class Assigned:
     @classmethod
     def from_fields(cls, fields: Fields) -> Assigned:
         """Read the fields behind the type."""
-        return cls(_read_id(fields), Incarnation(fields.blob(16)), fields.uint(1, _U32))
+        return cls(_read_id(fields), Incarnation(fields.blob(16)), fields.uint(1, UINT32_MAX))
 
 
 class AssignRefusal(IntEnum):
@@ -291,26 +307,27 @@ class RevokeReason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """From either end: drop these keys, undelivered or not; ``keys`` is empty for all of the pair.
+    """From either end: drop these keys, undelivered or not; ``keys`` is None for all of the pair.
 
-    Must arrive.
+    None and not an empty tuple, so that a set that turned out empty never revokes everything. Must
+    arrive.
     """
 
     TYPE: ClassVar[int] = 7
     request: RequestId
     reason: RevokeReason
-    keys: tuple[KeyRange, ...]
+    keys: tuple[KeyRange, ...] | None
 
     def to_value(self) -> Value:
         """The message as a value."""
-        keys = _ranges_value(self.keys) if self.keys else None
+        keys = None if self.keys is None else _ranges_value(self.keys)
         return [self.TYPE, self.request, int(self.reason), keys]
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Revoke:
         """Read the fields behind the type."""
         request, reason = _read_id(fields), RevokeReason(fields.uint(0, max(RevokeReason)))
-        return cls(request, reason, () if fields.null() else _read_ranges(fields))
+        return cls(request, reason, None if fields.null() else _read_ranges(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,8 +344,7 @@ class PeerDone:
     @classmethod
     def from_fields(cls, fields: Fields) -> PeerDone:
         """Read the fields behind the type."""
-        items = fields.array(1, limits.PEER_RANGES)
-        return cls(tuple(_read_id(Fields([item])) for item in items))
+        return cls(_read_set(fields, limits.PEER_RANGES, _read_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +373,7 @@ def encode_peer_message(message: PeerMessage) -> bytes:
 
 def decode_peer_message(data: bytes, direction: PeerDirection) -> PeerMessage | UnknownPeer:
     """Read an opened plaintext. Raises ``PeerFault``: body-malformed, body-range, body-wrong-way."""
-    fields = Fields(decode(data, limits.PEER_ENVELOPE_BYTES - _SEALED_OVERHEAD))
+    fields = Fields(decode(data, limits.PEER_MESSAGE_BYTES))
     kind = fields.uint(0, UINT_MAX)
     read = _KINDS[direction].get(kind)
     if read is None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias, TypeVar
 
-from skex.base import codes
+from skex.base import codes, limits
 from skex.base.errors import PeerFault
 from skex.base.ids import HubName, Incarnation, KmeName, LinkId, RealmName
 
@@ -22,7 +22,6 @@ PROOF_BYTES: Final = 64
 REALM_DIGEST_BYTES: Final = 64
 FRAME_HEADER_BYTES: Final = 4
 _HEADER: Final = struct.Struct(">BBH")
-_U8: Final = 0xFF
 
 
 def _fault(text: str) -> PeerFault:
@@ -60,7 +59,10 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A stretch of one direction's pad, announced in a preface: a start position and a count."""
+    """A stretch of one direction's pad, announced in a preface: a start position and a count.
+
+    Its end, the new mark, is a position itself.
+    """
 
     start: int
     count: int
@@ -73,10 +75,10 @@ class Stretch:
 
     @classmethod
     def unpack(cls, data: bytes) -> Stretch:
-        """The inverse of ``pack``. Raises ``PeerFault`` for an empty stretch."""
+        """The inverse of ``pack``. Raises ``PeerFault`` (frame-malformed)."""
         start, count = cls.LAYOUT.unpack(data)
-        if count == 0:
-            raise _fault("an empty grant")
+        if not 1 <= count <= limits.PAD_POSITION_MAX - start:
+            raise _fault("a grant is empty or ends beyond the last position")
         return cls(start, count)
 
 
@@ -169,6 +171,8 @@ class HubState:
     def parse(cls, payload: bytes) -> HubState:
         """Read the payload without its proof. Raises ``PeerFault`` (frame-malformed)."""
         marks, epoch, digest, grant, capabilities = cls.LAYOUT.unpack(payload)
+        if epoch == 0:
+            raise _fault("epochs start at 1")
         return cls(Marks.unpack(marks), epoch, digest, Stretch.unpack(grant), capabilities)
 
 
@@ -211,6 +215,8 @@ def check_header(data: bytes, expected: int) -> None:
 
     Raises ``PeerFault``: frame-unexpected, frame-length.
     """
+    if len(data) < FRAME_HEADER_BYTES:
+        raise PeerFault(codes.FRAME_LENGTH, f"{len(data)} bytes of a frame's header")
     number, reserved, length = _HEADER.unpack(data[:FRAME_HEADER_BYTES])
     if number != expected or reserved:
         raise PeerFault(codes.FRAME_UNEXPECTED, f"frame {number}, expected {expected}")
@@ -255,7 +261,7 @@ def proof_input(
     """
     parts = (
         label,
-        bytes([version & _U8]),
+        version.to_bytes(1, "big"),
         parties.realm.encode(),
         parties.link_id,
         parties.kme.encode(),

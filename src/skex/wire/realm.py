@@ -7,20 +7,21 @@ replace this one is decided in the protocol layer; here a file is either well fo
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from skex.base import codes, ids, limits
 from skex.base.errors import PeerFault, Refused
 from skex.base.ids import Coordinate, HubName, RealmName
-from skex.wire.claim import is_strictly_ascending
-from skex.wire.codec import UINT_MAX, Fields, Value, decode, encode
+from skex.wire.codec import UINT32_MAX, UINT_MAX, Fields, Value, decode, encode, is_strictly_ascending
 
 MAGIC: Final = "skex realm"
 FORMAT: Final = 1
-_U32: Final = 2**32 - 1
+_ADDRESS: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]):([1-9][0-9]{0,4})")
+_PORT_MAX: Final = 65_535
 
 
 class HubStatus(IntEnum):
@@ -32,7 +33,10 @@ class HubStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class HubAttributes:
-    """Who stands behind a hub; hubs that share a value are not independent in that respect."""
+    """Who stands behind a hub; hubs that share a value are not independent in that respect.
+
+    Printable ASCII, compared exactly.
+    """
 
     operator: str
     jurisdiction: str
@@ -54,7 +58,11 @@ class HubAttributes:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """One hub of a realm. ``address`` is ``host:port``; ``coordinate`` never changes."""
+    """One hub of a realm. ``coordinate`` never changes.
+
+    ``address`` is ``host:port``: a host name or IPv4 address in lower case, or an IPv6 address in
+    brackets; the port in decimal without leading zeros.
+    """
 
     name: HubName
     coordinate: Coordinate
@@ -79,19 +87,27 @@ class Hub:
             ids.parse_hub_name(fields.text(limits.NAME_CHARACTERS)),
             Coordinate(fields.uint(1, 255)),
             HubStatus(fields.uint(0, max(HubStatus))),
-            fields.text(limits.REALM_ADDRESS_CHARACTERS),
+            _read_address(fields),
             HubAttributes.from_fields(fields.fields()),
         )
         fields.finish()
         return hub
 
 
+def _read_address(fields: Fields) -> str:
+    address = fields.text(limits.REALM_ADDRESS_CHARACTERS)
+    match = _ADDRESS.fullmatch(address)
+    if not match or int(match[1]) > _PORT_MAX:
+        raise PeerFault(codes.BODY_RANGE, "not a hub's address")
+    return address
+
+
 @dataclass(frozen=True, slots=True)
 class Realm:
     """A realm at one epoch. ``issued`` is UNIX seconds, ``max_age`` and ``overlap`` seconds.
 
-    ``hubs`` stand in the order of their coordinates. Construction checks consistency and raises
-    ``Refused`` (realm-inconsistent).
+    ``hubs`` stand in the order of their coordinates. A realm that is constructed here passes the
+    same checks as one that is read: ``Refused`` (realm-malformed, realm-inconsistent).
     """
 
     name: RealmName
@@ -103,6 +119,7 @@ class Realm:
     hubs: tuple[Hub, ...]
 
     def __post_init__(self) -> None:
+        _read(self.to_bytes())
         problem = _inconsistency(self)
         if problem:
             raise Refused(codes.REALM_INCONSISTENT, problem)
@@ -127,26 +144,7 @@ class Realm:
     @classmethod
     def from_bytes(cls, data: bytes) -> Realm:
         """Read a realm file. Raises ``Refused`` (realm-malformed, realm-inconsistent)."""
-        try:
-            return cls._read(Fields(decode(data, limits.REALM_FILE_BYTES)))
-        except PeerFault as error:
-            raise Refused(codes.REALM_MALFORMED, error.detail) from error
-        except Refused as error:
-            if error.code is codes.NAME_INVALID:
-                raise Refused(codes.REALM_MALFORMED, error.detail) from error
-            raise
-
-    @classmethod
-    def _read(cls, fields: Fields) -> Realm:
-        if fields.text(len(MAGIC)) != MAGIC:
-            raise PeerFault(codes.BODY_MALFORMED, "not a realm file")
-        fields.uint(FORMAT, FORMAT)
-        name = ids.parse_realm_name(fields.text(limits.NAME_CHARACTERS))
-        epoch, threshold = fields.uint(1, _U32), fields.uint(1, limits.REALM_HUBS)
-        issued, max_age, overlap = fields.uint(0, UINT_MAX), fields.uint(1, _U32), fields.uint(0, _U32)
-        hubs = tuple(Hub.from_fields(Fields(item)) for item in fields.array(1, limits.REALM_HUBS))
-        fields.finish()
-        return cls(name, epoch, threshold, issued, max_age, overlap, hubs)
+        return cls(*_read(data))
 
     def digest(self) -> bytes:
         """SHA-512 of the canonical file, 64 bytes: what prefaces state and operators compare."""
@@ -166,6 +164,30 @@ class Realm:
         return next((hub for hub in self.active_hubs if hub.name == name), None)
 
 
+_Parts: TypeAlias = tuple[RealmName, int, int, int, int, int, tuple[Hub, ...]]
+
+
+def _read(data: bytes) -> _Parts:
+    """The fields of a realm file, each within its bounds; the rules between them come after."""
+    try:
+        return _read_parts(Fields(decode(data, limits.REALM_FILE_BYTES)))
+    except (PeerFault, Refused) as error:
+        raise Refused(codes.REALM_MALFORMED, error.detail) from error
+
+
+def _read_parts(fields: Fields) -> _Parts:
+    if fields.text(len(MAGIC)) != MAGIC:
+        raise PeerFault(codes.BODY_MALFORMED, "not a realm file")
+    fields.uint(FORMAT, FORMAT)
+    name = ids.parse_realm_name(fields.text(limits.NAME_CHARACTERS))
+    epoch, threshold = fields.uint(1, UINT32_MAX), fields.uint(1, limits.REALM_HUBS)
+    issued = fields.uint(0, UINT_MAX)
+    max_age, overlap = fields.uint(1, UINT32_MAX), fields.uint(0, UINT32_MAX)
+    hubs = fields.repeated(1, limits.REALM_HUBS, lambda inner: Hub.from_fields(inner.fields()))
+    fields.finish()
+    return name, epoch, threshold, issued, max_age, overlap, hubs
+
+
 def _inconsistency(realm: Realm) -> str:
     """What contradicts itself in a realm, or nothing."""
     if not is_strictly_ascending([hub.coordinate for hub in realm.hubs]):
@@ -176,6 +198,4 @@ def _inconsistency(realm: Realm) -> str:
         return "the threshold is above the number of active hubs"
     if realm.threshold == 1 and len(realm.hubs) != 1:
         return "a threshold of 1 is for links without hubs only"
-    if len(realm.to_bytes()) > limits.REALM_FILE_BYTES:
-        return "the realm file is too long"
     return ""
