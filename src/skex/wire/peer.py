@@ -204,7 +204,8 @@ class Assign:
     """From the sender: give these keys to ``slaves`` and nobody else; ``master`` gets them here.
 
     ``purpose`` is a label of the application, ``lifetime`` seconds, ``receiver_incarnation`` the
-    receiver's as the sender last learned it.
+    receiver's as the sender last learned it. ``attempt`` counts the sendings of the same ASSIGN from
+    1; it is no part of its content.
     """
 
     TYPE: ClassVar[int] = 4
@@ -216,6 +217,7 @@ class Assign:
     lifetime: int
     incarnation: Incarnation
     receiver_incarnation: Incarnation
+    attempt: int
 
     def to_value(self) -> Value:
         """The message as a value."""
@@ -229,6 +231,7 @@ class Assign:
             self.lifetime,
             self.incarnation,
             self.receiver_incarnation,
+            self.attempt,
         ]
 
     @classmethod
@@ -245,26 +248,36 @@ class Assign:
             lifetime=fields.uint(limits.LIFETIME_SECONDS_MIN, limits.LIFETIME_SECONDS_MAX),
             incarnation=Incarnation(fields.blob(16)),
             receiver_incarnation=Incarnation(fields.blob(16)),
+            attempt=fields.uint(1, UINT32_MAX),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """From the receiver: the assignment is recorded; deliver within ``hold`` seconds of the ASSIGN."""
+    """From the receiver: the assignment is recorded; deliver within ``hold`` seconds of the ASSIGN.
+
+    ``attempt`` is that of the ASSIGN it answers: an answer that a hub kept back renews nothing.
+    """
 
     TYPE: ClassVar[int] = 5
     request: RequestId
     incarnation: Incarnation
     hold: int
+    attempt: int
 
     def to_value(self) -> Value:
         """The message as a value."""
-        return [self.TYPE, self.request, self.incarnation, self.hold]
+        return [self.TYPE, self.request, self.incarnation, self.hold, self.attempt]
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Assigned:
         """Read the fields behind the type."""
-        return cls(_read_id(fields), Incarnation(fields.blob(16)), fields.uint(1, UINT32_MAX))
+        return cls(
+            _read_id(fields),
+            Incarnation(fields.blob(16)),
+            hold=fields.uint(1, UINT32_MAX),
+            attempt=fields.uint(1, UINT32_MAX),
+        )
 
 
 class AssignRefusal(IntEnum):
