@@ -113,6 +113,26 @@ REALM_BELOW_FLOOR: Final = _refused(
     "The realm's threshold is below the local floor.",
     "Lower the floor in the policy only if the lower threshold was agreed.",
 )
+REALM_OUTDATED: Final = _refused(
+    "realm-outdated",
+    "A realm file is older than the one already trusted.",
+    "Nothing to do while an epoch spreads; a hub that stays behind needs its operator.",
+)
+REALM_HUB_DROPPED: Final = _refused(
+    "realm-hub-dropped",
+    "A later epoch leaves out a hub that an earlier one lists.",
+    "Mark the hub as revoked instead: its name and coordinate stay taken for ever.",
+)
+REALM_EXPIRED: Final = _refused(
+    "realm-expired",
+    "The realm file has reached its maximum age.",
+    "Import new kits from at least the threshold of hubs.",
+)
+REALM_NOT_IN_FORCE: Final = _refused(
+    "realm-not-in-force",
+    "No realm file is in force that could vouch for a later one.",
+    "Import kits from at least the threshold of hubs.",
+)
 
 # ── pad ─────────────────────────────────────────────────────────────────────────────────────────
 PAD_REUSE: Final = _bug("pad-reuse", "A pad position below the mark was asked for again.")
@@ -195,6 +215,9 @@ RECEIVER_FULL: Final = _refused(
     "receiver-full", "The receiver holds as many batches as it may.", "Wait, or raise its limits."
 )
 BUSY: Final = _refused("busy", "The other end is too busy.", "Wait and try again.")
+PENDING_FULL: Final = _refused(
+    "pending-full", "As many batches as allowed are under way to this peer.", "Wait for some to end."
+)
 NOT_ENOUGH_HUBS: Final = _refused(
     "not-enough-hubs", "Fewer hubs than the threshold are reachable.", "Check the hubs (skex kme status)."
 )

@@ -39,7 +39,8 @@ class SkexError(Exception):
     ``code`` is stable and public; ``detail`` says more to the local log and may change freely.
     """
 
-    family: Family
+    family: Family | None = None
+    """Set by each family's class; the root itself is never raised."""
 
     def __init__(self, code: ErrorCode, detail: str = "") -> None:
         if code.family is not self.family:
@@ -47,6 +48,10 @@ class SkexError(Exception):
         super().__init__(f"{code.name}: {code.sentence}" + (f" ({detail})" if detail else ""))
         self.code = code
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type[SkexError], tuple[ErrorCode, str]]:
+        """Copies and crosses to worker processes with its code and detail."""
+        return type(self), (self.code, self.detail)
 
 
 class LocalBug(SkexError):

@@ -30,7 +30,6 @@ Coordinate = NewType("Coordinate", int)
 """1 to 255: the point at which a hub's share is evaluated; fixed for ever by the realm file."""
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
-_SAE_LOCAL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._~-]*[A-Za-z0-9])?")
 
 
 def _parse_name(text: str, what: str) -> str:
@@ -57,7 +56,7 @@ def parse_kme_name(text: str) -> KmeName:
 def parse_sae_id(text: str) -> SaeId:
     """Check a qualified SAE id, ``name@kme``. Raises ``Refused`` (name-invalid)."""
     local, separator, kme = text.partition("@")
-    if not separator or len(local) > limits.NAME_CHARACTERS or not _SAE_LOCAL.fullmatch(local):
+    if not separator or len(local) > limits.NAME_CHARACTERS or not _NAME.fullmatch(local):
         raise Refused(codes.NAME_INVALID, f"SAE id of {len(text)} characters")
     _parse_name(kme, "KME part of an SAE id")
     return SaeId(text)

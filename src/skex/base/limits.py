@@ -89,6 +89,12 @@ CONFIRM_RESEND_SECONDS: Final = 1
 CONFIRM_RESEND_SECONDS_MAX: Final = 60
 PENDING_BATCHES_PER_PEER: Final = 256
 """Batches that a sender has under way to one receiver."""
+ENDED_BATCHES: Final = 16_384
+"""Confirmed and given-up batches whose answer a sender knows without asking its store."""
+ANSWER_AGAIN_SECONDS: Final = 0.5
+"""A CONFIRM that comes through every hub at once is answered once; B repeats after twice as long."""
+ANSWERS_PER_HUB: Final = 256
+"""Answers a second to CONFIRMs of batches not held: a lying hub may not burn the pad of the others."""
 PENDING_GROUPS_PER_HUB: Final = 512
 """Groups that one hub may open at a receiver: a lying hub fills its own share only."""
 PENDING_SHARE_BYTES: Final = 64 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -64,3 +65,11 @@ def test_detail_follows_the_sentence() -> None:
 def test_code_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         codes.BUSY.name = "other"  # type: ignore[misc]  # the mistake under test
+
+
+def test_an_error_crosses_to_another_process_with_its_code_and_detail() -> None:
+    error = Refused(codes.NAME_INVALID, "hub name of 0 characters")
+    twin = copy.copy(error)
+    assert type(twin) is Refused
+    assert (twin.code, twin.detail) == (error.code, error.detail)
+    assert str(twin) == str(error)
