@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 
 class Family(Enum):
@@ -39,7 +40,7 @@ class SkexError(Exception):
     ``code`` is stable and public; ``detail`` says more to the local log and may change freely.
     """
 
-    family: Family | None = None
+    family: ClassVar[Family | None] = None
     """Set by each family's class; the root itself is never raised."""
 
     def __init__(self, code: ErrorCode, detail: str = "") -> None:
