@@ -58,28 +58,28 @@ class SkexError(Exception):
 class LocalBug(SkexError):
     """A rule inside this process was broken by this process; nothing after it can be trusted."""
 
-    family = Family.BUG
+    family: ClassVar[Family | None] = Family.BUG
 
 
 class PeerFault(SkexError):
     """The other end, or something between, sent what the protocol forbids."""
 
-    family = Family.PEER
+    family: ClassVar[Family | None] = Family.PEER
 
 
 class StoreFault(SkexError):
     """The disk, the store or a pad file is not what it must be."""
 
-    family = Family.STORE
+    family: ClassVar[Family | None] = Family.STORE
 
 
 class Refused(SkexError):
     """A well-formed request that is not granted."""
 
-    family = Family.REFUSED
+    family: ClassVar[Family | None] = Family.REFUSED
 
 
 class DeliveryFault(SkexError):
     """The hop to the application failed."""
 
-    family = Family.DELIVERY
+    family: ClassVar[Family | None] = Family.DELIVERY
