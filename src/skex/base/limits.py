@@ -17,7 +17,9 @@ FRAME_BYTES: Final = 512
 RECORD_BYTES: Final = 65_536
 """Header and ciphertext together: with it one forgery attempt succeeds with at most 2^-91."""
 RECORD_HEADER_BYTES: Final = 24
+"""Version, direction, length, link id and position: all that an observer sees."""
 RECORD_TAG_BYTES: Final = 16
+"""Poly1305; also what a record costs of pad beyond its body."""
 BODY_BYTES: Final = RECORD_BYTES - RECORD_HEADER_BYTES
 """The longest message body: what is left of a record of RECORD_BYTES."""
 
@@ -52,17 +54,23 @@ REALM_FILE_BYTES: Final = 43_008
 REALM_HUBS: Final = 64
 """More hubs than any realm needs; bounds every loop over hubs."""
 REALM_ATTRIBUTE_CHARACTERS: Final = 64
+"""One attribute of a hub: a company's or a place's name."""
 REALM_ADDRESS_CHARACTERS: Final = 255
+"""A DNS name of the longest kind still fits with its port, in practice."""
 SUBSETS: Final = 512
 """C(n,k) at most: how many candidate subsets a receiver may have to try, and the union bound."""
 
 # ── establishment (shared) ──────────────────────────────────────────────────────────────────────
 KEY_BYTES_MIN: Final = 16
+"""Nothing shorter is a key today."""
 KEY_BYTES_MAX: Final = 1024
+"""Longer than any consumer's key; a longer need takes several keys."""
 BATCH_KEYS: Final = 1024
+"""Enough for the fixed costs of a batch to vanish; bounds every loop over keys."""
 BATCH_SECRET_BYTES: Final = 57_344
 """u, v and all keys together: a share of it and its context fit one record."""
 LIFETIME_SECONDS_MIN: Final = 1
+"""A lifetime of zero would be over before it starts."""
 LIFETIME_SECONDS_MAX: Final = 31_536_000
 """One year: nothing that waits longer in a reserve is a fresh key."""
 PEER_MESSAGE_BYTES: Final = 20_480
@@ -74,6 +82,7 @@ PEER_RANGES: Final = 256
 SLAVES: Final = 64
 """Slave SAEs in one ASSIGN."""
 PURPOSE_CHARACTERS: Final = 32
+"""A label of an application, not a text."""
 
 # ── establishment (local) ───────────────────────────────────────────────────────────────────────
 ESTABLISH_SECONDS: Final = 8
@@ -87,6 +96,7 @@ LIFETIME_MARGIN_SECONDS: Final = 120
 CONFIRM_RESEND_SECONDS: Final = 1
 """First wait before a CONFIRM is repeated; doubles up to CONFIRM_RESEND_SECONDS_MAX."""
 CONFIRM_RESEND_SECONDS_MAX: Final = 60
+"""Slow enough to cost no pad."""
 PENDING_BATCHES_PER_PEER: Final = 256
 """Batches that a sender has under way to one receiver."""
 ENDED_BATCHES: Final = 16_384
@@ -105,6 +115,8 @@ RELAY_SECONDS: Final = 900
 """How long a hub remembers a batch that it relayed."""
 CONFIRM_RELAYS: Final = 16
 """How often a hub relays the CONFIRM of one batch: a fixed number, so nobody can burn A's pad."""
+REFUSABLE_REQUESTS: Final = 1024
+"""Requests of one connection that a hub relayed and whose receivers' refusals it still passes back."""
 CONTROL_FLOOR_BYTES: Final = 131_072
 """What a hub leaves of a receiver's pad for control traffic: shares stop here."""
 PEER_FLOOR_BYTES: Final = 49_152
@@ -116,10 +128,13 @@ RELAY_SWEEP_SECONDS: Final = 10
 ASSIGN_HOLD_SECONDS: Final = 60
 """How long A may deliver from an ASSIGN after sending it; B keeps the keys for a margin longer."""
 ASSIGN_HOLD_MARGIN_SECONDS: Final = 30
+"""Covers the way of an ASSIGN and clocks that drift apart within a hold."""
 ASSIGN_SECONDS: Final = 5
 """How long A waits for an ASSIGN's answer before it fails the request."""
 PEER_RESEND_SECONDS: Final = 1
+"""First wait before a control message is repeated; doubles up to PEER_RESEND_SECONDS_MAX."""
 PEER_RESEND_SECONDS_MAX: Final = 60
+"""Slow enough to cost no pad, fast enough that nobody waits for a revocation."""
 PEER_QUEUE: Final = 4096
 """Control messages that wait for one peer; beyond it the oldest batches are given up instead."""
 ROOT_SECONDS: Final = 86_400
