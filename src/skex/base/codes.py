@@ -239,6 +239,30 @@ NO_COMMON_ROOT: Final = _refused(
 PEER_MESSAGE_INVALID: Final = _peer(
     "peer-message-invalid", "A message from the peer KME did not verify.", "Repeated, a hub is forging."
 )
+PEER_QUEUE_FULL: Final = _refused(
+    "peer-queue-full",
+    "As many control messages as allowed wait for this peer.",
+    "Check why the peer does not answer (skex peer status); keys it still holds expire by themselves.",
+)
+ANSWER_CONTRADICTS: Final = _peer(
+    "answer-contradicts",
+    "The peer took back a batch that it had accepted before.",
+    "The first answer stays; repeated, the peer was restored from an older state.",
+)
+ASSIGN_UNANSWERED: Final = _refused(
+    "assign-unanswered",
+    "The peer did not answer an assignment of keys in time.",
+    "Check the hubs and the peer (skex kme status), then ask again.",
+)
+ASSIGN_HOLD_ENDED: Final = _refused(
+    "assign-hold-ended",
+    "The keys were not taken while the peer held them for this request.",
+    "Ask again: other keys are assigned.",
+)
+ASSIGN_RELEASED: Final = _refused(
+    "assign-released", "The request gave these keys up.", "Nothing to do."
+)
+KEY_REVOKED: Final = _refused("key-revoked", "The key was revoked.", "Ask for other keys.")
 KEY_ASSIGNED: Final = _refused("key-assigned", "The key is assigned to someone else.", "Ask for other keys.")
 KEY_NOT_HELD: Final = _refused(
     "key-not-held", "The key is not held here.", "It expired, was revoked, or was delivered."

@@ -139,6 +139,20 @@ PEER_QUEUE: Final = 4096
 """Control messages that wait for one peer; beyond it the oldest batches are given up instead."""
 ROOT_SECONDS: Final = 86_400
 """A peer root is renewed by a new control batch after this."""
+ROOT_CANDIDATES: Final = 4
+"""Roots of one peer that still await the sender's answer; beyond it the oldest goes."""
+ROOT_DOUBT_SECONDS: Final = 15
+"""Requests unanswered for so long may mean that the peer lost the root: another one is asked for."""
+ROOT_RETRY_SECONDS: Final = 60
+"""How long a wish for another root is not repeated."""
+PEER_WINDOW: Final = 16
+"""Control messages to one peer that are under way at once; the others wait for their turn."""
+ANSWER_GATHER_SECONDS: Final = 0.02
+"""An answer to a CONFIRM waits so long for others to the same peer: one message, one seal, less pad."""
+PAST_INCARNATIONS: Final = 16
+"""Incarnations of one peer that are known to be over: a late CONFIRM does not bring one back."""
+REVOCATIONS_REMEMBERED: Final = 1024
+"""Revocations of one pair that are known by id, so that a replay never revokes newer keys."""
 LINK_QUEUE_BYTES: Final = 4 * 1024 * 1024
 """Messages that wait for pad or for the socket on one link; beyond it the link is busy."""
 ANSWERABLE_REQUESTS: Final = 8192

@@ -185,6 +185,18 @@ class ControlDone:
     request: RequestId
 
 
+@dataclass(frozen=True, slots=True)
+class RevocationCarriedOut:
+    """The peer's revocation with this id is carried out and never will be again, whoever repeats it.
+
+    A store may forget all but the newest ``limits.REVOCATIONS_REMEMBERED`` of a role and peer.
+    """
+
+    role: Role
+    peer: KmeName
+    request: RequestId
+
+
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class KeysOffered:
@@ -214,6 +226,16 @@ class KeysAssigned:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysDelivered:
+    """These keys are ``sae``'s, committed before the bytes go out, and never its again."""
+
+    role: Role
+    peer: KmeName
+    keys: tuple[KeyRange, ...]
+    sae: SaeId
+
+
+@dataclass(frozen=True, slots=True)
 class KeysVoided:
     """These keys are erased at this end and will never be delivered."""
 
@@ -233,14 +255,34 @@ class AllKeysVoided:
 # ── realm ───────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class RealmAccepted:
-    """A realm file is trusted from now on; the one before stays the previous epoch."""
+    """A realm file is trusted from now on; the one before stays the previous epoch.
+
+    Its age counts from now, also when kits renew an epoch that had expired.
+    """
 
     epoch: int
     data: bytes
 
 
+# ── rollback ────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class RollbackFound:
+    """This KME was rolled back: nothing is delivered and no link is used until it is settled.
+
+    Durable before anything is revoked, so that a crash halfway does not forget the reason.
+    """
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackSettled:
+    """The operator renewed what had to be renewed; ``RollbackFound`` is past."""
+
+
 LinkChange: TypeAlias = MarkRaised | PrefaceCounted | PeerSeen | LinkFrozen
 BatchChange: TypeAlias = BatchSent | BatchReceived | BatchAnswered | BatchDropped | TombstonesDropped
-PeerChange: TypeAlias = RootKept | RootDropped | ControlQueued | ControlDone
-KeyChange: TypeAlias = KeysOffered | KeysAssigned | KeysVoided | AllKeysVoided
-Change: TypeAlias = LinkChange | BatchChange | PeerChange | KeyChange | RealmAccepted
+PeerChange: TypeAlias = RootKept | RootDropped | ControlQueued | ControlDone | RevocationCarriedOut
+KeyChange: TypeAlias = KeysOffered | KeysAssigned | KeysDelivered | KeysVoided | AllKeysVoided
+RollbackChange: TypeAlias = RollbackFound | RollbackSettled
+Change: TypeAlias = LinkChange | BatchChange | PeerChange | KeyChange | RealmAccepted | RollbackChange
