@@ -1,0 +1,244 @@
+"""Carries out one connection machine over TCP: bytes in, effects out, in their order.
+
+The same shell serves both ends; what differs (who the link is, who owned it before) is asked of a
+``LinkHost``. It must not know messages, batches or keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable, Mapping
+from concurrent.futures import Executor
+from typing import Protocol, cast
+
+from skex.base import codes, limits
+from skex.base.errors import PeerFault, SkexError
+from skex.base.ids import Direction, LinkId
+from skex.pad.kinds import Pad
+from skex.protocol.changes import Change
+from skex.protocol.connection import (
+    Connection,
+    ConnectionEffects,
+    ConnectionEvent,
+    ConnectionNotice,
+    Established,
+)
+from skex.protocol.link import Answered, Arrived, PadRefused, Send
+from skex.protocol.session import (
+    ClaimLink,
+    ConnectionLost,
+    Failed,
+    GrantsFailed,
+    LinkFound,
+    LinkProfile,
+    LookUpLink,
+    Owned,
+    Received,
+    RolledBack,
+    Session,
+)
+from skex.protocol.taking import Taking
+from skex.protocol.traffic import Tick
+from skex.runtime import clock
+from skex.runtime.commit import Committer
+from skex.runtime.tasks import Tasks
+from skex.wire.messages import Message
+
+
+class LinkHost(Protocol):
+    """What a daemon does with its links."""
+
+    def look_up(self, link_id: LinkId) -> LinkProfile:
+        """The link's profile, or a decoy for an id that is not enrolled."""
+
+    async def claim(self, shell: LinkShell, link_id: LinkId) -> Owned:
+        """End any older connection of the link, open its pads for ``shell``, return its marks."""
+
+    def established(self, shell: LinkShell, session: Session) -> None:
+        """The preface is done."""
+
+    def arrived(self, shell: LinkShell, ordinal: int, message: Message) -> None:
+        """A message came."""
+
+    def answered(self, shell: LinkShell, token: Hashable, refusal: int | None) -> None:
+        """A request was answered."""
+
+    def noticed(self, shell: LinkShell, notice: RolledBack | PadRefused) -> None:
+        """Something that operators must hear of."""
+
+    def ended(self, shell: LinkShell, error: SkexError) -> None:
+        """The connection is over; called once, whatever came before."""
+
+
+class LinkShell(asyncio.Protocol):
+    """One TCP connection and its machine."""
+
+    def __init__(
+        self, machine: Connection, host: LinkHost, committer: Committer[Change], pad_threads: Executor
+    ) -> None:
+        self._machine = machine
+        self._host = host
+        self._committer = committer
+        self._threads = pad_threads
+        self._tasks = Tasks(self._broke)
+        self._transport: asyncio.Transport | None = None
+        self._pending: deque[ConnectionEffects] = deque()
+        self._working = False
+        self._over = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.pads: Mapping[Direction, Pad] = {}
+        self.peer_address = ""
+
+    # ── asyncio ─────────────────────────────────────────────────────────────────────────────────
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there; the dialling end speaks first."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.peer_address = f"{peer[0]}:{peer[1]}" if peer else ""
+        loop = asyncio.get_running_loop()
+        self._preface_timer = loop.call_later(limits.PREFACE_SECONDS, self._preface_late)
+        self._queue(self._machine.start())
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self.feed(Received(data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        del exc
+        self.feed(ConnectionLost())
+
+    # ── in ──────────────────────────────────────────────────────────────────────────────────────
+    def feed(self, event: ConnectionEvent) -> None:
+        """Hand one event to the machine. Raises ``Refused`` for a ``Send`` that is not taken."""
+        self._queue(self._machine.handle(event, clock.now()))
+        self._set_timer()
+
+    def send(self, message: Message, token: Hashable = None) -> None:
+        """Send a message. Raises ``Refused``: link-down, link-busy, pad-exhausted."""
+        self.feed(Send(message, token))
+
+    def close(self, error: SkexError) -> None:
+        """End the connection; ``ended`` says ``error``."""
+        if not self._over:
+            self._end(error)
+            self._machine.handle(ConnectionLost(), clock.now())
+
+    async def finished(self) -> None:
+        """Return once nothing of this connection is being carried out any more."""
+        await self._idle.wait()
+
+    # ── out ─────────────────────────────────────────────────────────────────────────────────────
+    def _queue(self, effects: ConnectionEffects) -> None:
+        if effects.empty:
+            return
+        if not effects.persist and not self._pending and not self._working:
+            self._release(effects)
+            return
+        self._pending.append(effects)
+        if not self._working:
+            self._working = True
+            self._idle.clear()
+            self._tasks.start(self._carry_out(), "link effects")
+
+    async def _carry_out(self) -> None:
+        """Make each set durable before anything of it is sent; then the next one."""
+        try:
+            while self._pending:
+                effects = self._pending.popleft()
+                taken = await self._persist(effects) if effects.persist else None
+                self._release(effects)
+                if taken is not None:
+                    self.feed(taken)
+        finally:
+            self._working = False
+            self._idle.set()
+            self._close_pads_if_over()
+
+    async def _persist(self, effects: ConnectionEffects) -> ConnectionEvent | None:
+        loop = asyncio.get_running_loop()
+        try:
+            taking = await loop.run_in_executor(self._threads, Taking, effects.persist, self.pads)
+        except SkexError as error:
+            return GrantsFailed(error)
+        await self._committer.durable(taking.changes)
+        try:
+            return await loop.run_in_executor(self._threads, taking.finish)
+        except SkexError as error:
+            return GrantsFailed(error)
+
+    def _release(self, effects: ConnectionEffects) -> None:
+        """Send, then notify."""
+        if effects.send and self._transport is not None and not self._over:
+            self._transport.write(b"".join(effects.send))
+        for notice in effects.notify:
+            self._notice(notice)
+
+    def _notice(self, notice: ConnectionNotice) -> None:
+        match notice:
+            case Arrived(ordinal, message):
+                self._host.arrived(self, ordinal, message)
+            case Answered(token, refusal):
+                self._host.answered(self, token, refusal)
+            case LookUpLink(link_id):
+                self.feed(LinkFound(self._host.look_up(link_id)))
+            case ClaimLink(link_id):
+                self._tasks.start(self._claim(link_id), "claim link")
+            case Established(session):
+                self._preface_timer.cancel()
+                self._host.established(self, session)
+            case RolledBack() | PadRefused():
+                self._host.noticed(self, notice)
+            case Failed(error):
+                self._end(error)
+            case _:
+                pass
+
+    async def _claim(self, link_id: LinkId) -> None:
+        try:
+            owned = await self._host.claim(self, link_id)
+        except SkexError as error:
+            self.close(error)
+        else:
+            self.feed(owned)
+            self._close_pads_if_over()
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────
+    def _end(self, error: SkexError) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._transport is not None:
+            self._preface_timer.cancel()
+            self._transport.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._close_pads_if_over()
+        self._host.ended(self, error)
+
+    def _close_pads_if_over(self) -> None:
+        if self._over and not self._working:
+            for pad in self.pads.values():
+                pad.close()
+            self.pads = {}
+
+    def _preface_late(self) -> None:
+        self.close(PeerFault(codes.PEER_SILENT, "the preface was not finished in time"))
+
+    def _set_timer(self) -> None:
+        deadline = self._machine.next_deadline
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None and not self._over:
+            delay = max(0.0, deadline - clock.now())
+            self._timer = asyncio.get_running_loop().call_later(delay, self.feed, Tick())
+
+    def _broke(self, error: BaseException) -> None:
+        """A task of this connection failed: the store is gone, or there is a bug. End and report."""
+        loop = asyncio.get_running_loop()
+        loop.call_exception_handler({"message": "a link failed", "exception": error})
+        self.close(PeerFault(codes.CONNECTION_CLOSED, type(error).__name__))
