@@ -50,7 +50,7 @@ DERIVED_JUMP_STEPS: Final = 65_536
 
 # ── realm (shared) ──────────────────────────────────────────────────────────────────────────────
 REALM_FILE_BYTES: Final = 43_008
-"""Fits a record; 64 hubs with the longest names, addresses and attributes fit."""
+"""Fits a record; 64 hubs with the longest names, addresses and attributes fit into it."""
 REALM_HUBS: Final = 64
 """More hubs than any realm needs; bounds every loop over hubs."""
 REALM_ATTRIBUTE_CHARACTERS: Final = 64
@@ -109,6 +109,14 @@ PENDING_GROUPS_PER_HUB: Final = 512
 """Groups that one hub may open at a receiver: a lying hub fills its own share only."""
 PENDING_SHARE_BYTES: Final = 64 * 1024 * 1024
 """Shares waiting at a receiver, all groups together."""
+LATE_SHARE_BYTES: Final = 16 * 1024 * 1024
+"""Polynomials kept to check late shares; beyond it the oldest is forgotten early."""
+UNANSWERED_BATCHES_PER_SENDER: Final = 1024
+"""Accepted batches of one sender whose answer has not come; beyond it the receiver is full."""
+UNANSWERED_CONTROL_BATCHES: Final = 64
+"""So many control batches on top: a sender that lost its root must be able to make another."""
+TOMBSTONES_PER_SENDER: Final = 131_072
+"""Batches of one sender whose lifetime and margin are not over; some 40 MB of memory at most."""
 RELAYED_BATCHES: Final = 65_536
 """Batches whose answers a hub still relays."""
 RELAY_SECONDS: Final = 900

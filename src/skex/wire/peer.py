@@ -6,7 +6,7 @@ here are the plaintext messages and the envelope's layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, TypeAlias
@@ -97,24 +97,12 @@ class KeyRange:
         return range(self.first, self.end)
 
 
-def key_ranges(keys: Iterable[tuple[BatchId, int]]) -> tuple[KeyRange, ...]:
-    """The one way to write a set of keys, given as (batch, index): ascending and merged ranges."""
-    ranges: list[KeyRange] = []
-    for batch, index in sorted(set(keys)):
-        last = ranges[-1] if ranges else None
-        if last is not None and last.batch == batch and last.end == index:
-            ranges[-1] = KeyRange(batch, last.first, last.count + 1)
-        else:
-            ranges.append(KeyRange(batch, index, 1))
-    return tuple(ranges)
-
-
 def _ranges_value(ranges: Sequence[KeyRange]) -> Value:
     return [key_range.to_value() for key_range in ranges]
 
 
 def _read_ranges(fields: Fields) -> tuple[KeyRange, ...]:
-    """Ranges as ``key_ranges`` makes them: one set of keys has one encoding."""
+    """Ascending ranges that neither overlap nor touch: one set of keys has one encoding."""
     ranges = fields.repeated(1, limits.PEER_RANGES, lambda inner: KeyRange.from_fields(inner.fields()))
     # The key after a range's last belongs to no range: otherwise two ranges would be one.
     edges = [edge for one in ranges for edge in ((one.batch, one.first), (one.batch, one.end))]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias, TypeVar
+from typing import ClassVar, Final, Self, TypeAlias, TypeVar
 
 from skex.base import codes, limits
 from skex.base.errors import PeerFault
@@ -98,7 +98,7 @@ class Hello:
         return self.LAYOUT.pack(MAGIC, self.lowest, self.highest, 0, self.link_id, self.nonce)
 
     @classmethod
-    def parse(cls, payload: bytes) -> Hello:
+    def parse(cls, payload: bytes) -> Self:
         """Read the payload. Raises ``PeerFault`` (frame-malformed)."""
         magic, lowest, highest, reserved, link_id, nonce = cls.LAYOUT.unpack(payload)
         if magic != MAGIC or reserved or not 1 <= lowest <= highest:
@@ -120,7 +120,7 @@ class HubNonce:
         return self.LAYOUT.pack(self.version, 0, 0, self.nonce)
 
     @classmethod
-    def parse(cls, payload: bytes) -> HubNonce:
+    def parse(cls, payload: bytes) -> Self:
         """Read the payload without its proof. Raises ``PeerFault`` (frame-malformed)."""
         version, reserved, also_reserved, nonce = cls.LAYOUT.unpack(payload)
         if reserved or also_reserved or version == 0:
@@ -143,7 +143,7 @@ class KmeState:
         return self.LAYOUT.pack(self.marks.pack(), self.incarnation, self.capabilities)
 
     @classmethod
-    def parse(cls, payload: bytes) -> KmeState:
+    def parse(cls, payload: bytes) -> Self:
         """Read the payload without its proof."""
         marks, incarnation, capabilities = cls.LAYOUT.unpack(payload)
         return cls(Marks.unpack(marks), Incarnation(incarnation), capabilities)
@@ -168,7 +168,7 @@ class HubState:
         )
 
     @classmethod
-    def parse(cls, payload: bytes) -> HubState:
+    def parse(cls, payload: bytes) -> Self:
         """Read the payload without its proof. Raises ``PeerFault`` (frame-malformed)."""
         marks, epoch, digest, grant, capabilities = cls.LAYOUT.unpack(payload)
         if epoch == 0:
@@ -189,13 +189,13 @@ class KmeGrant:
         return self.grant.pack()
 
     @classmethod
-    def parse(cls, payload: bytes) -> KmeGrant:
+    def parse(cls, payload: bytes) -> Self:
         """Read the payload without its proof. Raises ``PeerFault`` (frame-malformed)."""
         return cls(Stretch.unpack(payload))
 
 
 Frame: TypeAlias = Hello | HubNonce | KmeState | HubState | KmeGrant
-FrameT = TypeVar("FrameT", Hello, HubNonce, KmeState, HubState, KmeGrant)
+FrameT = TypeVar("FrameT", bound=Frame)
 _KINDS: Final[dict[int, type[Frame]]] = {
     kind.NUMBER: kind for kind in (Hello, HubNonce, KmeState, HubState, KmeGrant)
 }

@@ -1,0 +1,86 @@
+"""Every decoder of the wire as a fuzzing target: total, and canonical in whatever it accepts.
+
+A target takes any bytes. It returns whether they were accepted; a refusal must be a ``PeerFault`` or
+``Refused``, and what was accepted must encode to the same bytes again. Anything else is a finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from skex.base import limits
+from skex.base.errors import PeerFault, Refused
+from skex.base.ids import Direction
+from skex.wire import codec, messages, peer, preface
+from skex.wire.claim import Claim
+from skex.wire.codec import Fields, Value, encode
+from skex.wire.context import CompactContext
+from skex.wire.peer import Envelope, PeerDirection
+from skex.wire.preface import Frame, Hello, HubNonce, HubState, KmeGrant, KmeState
+from skex.wire.realm import Realm
+from skex.wire.record import RecordHeader
+
+
+class NotCanonicalError(AssertionError):
+    """Bytes were accepted that are not the encoding of what they were read as."""
+
+
+def _value(data: bytes) -> bytes:
+    return encode(codec.decode(data, limits.BODY_BYTES))
+
+
+def _message(direction: Direction, data: bytes) -> bytes:
+    message = messages.decode_message(data, direction)
+    return data if isinstance(message, messages.Unknown) else messages.encode_message(message)
+
+
+def _peer_message(direction: PeerDirection, data: bytes) -> bytes:
+    message = peer.decode_peer_message(data, direction)
+    return data if isinstance(message, peer.UnknownPeer) else peer.encode_peer_message(message)
+
+
+def _structure(read: Callable[[Fields], CompactContext | Claim], data: bytes) -> bytes:
+    value: Value = codec.decode(data, limits.BODY_BYTES)
+    return encode(read(Fields(value)).to_value())
+
+
+def _frame(kind: type[Frame], data: bytes) -> bytes:
+    frame, proof = preface.parse_frame(data, kind)
+    return preface.unproved_bytes(frame) + proof
+
+
+def _frame_header(number: int, data: bytes) -> bytes:
+    preface.check_header(data, number)
+    return data
+
+
+_FRAMES: Final[tuple[type[Frame], ...]] = (Hello, HubNonce, KmeState, HubState, KmeGrant)
+
+_DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "value": _value,
+    "message to the hub": partial(_message, Direction.TO_HUB),
+    "message to the KME": partial(_message, Direction.TO_KME),
+    "peer message from the sender": partial(_peer_message, PeerDirection.FROM_SENDER),
+    "peer message from the receiver": partial(_peer_message, PeerDirection.FROM_RECEIVER),
+    "envelope": lambda data: Envelope.from_bytes(data).to_bytes(),
+    "context": partial(_structure, CompactContext.from_fields),
+    "claim": partial(_structure, Claim.from_fields),
+    "realm": lambda data: Realm.from_bytes(data).to_bytes(),
+    "record header": lambda data: RecordHeader.parse(data).pack(),
+    **{f"frame {kind.NUMBER}": partial(_frame, kind) for kind in _FRAMES},
+    **{f"header of frame {kind.NUMBER}": partial(_frame_header, kind.NUMBER) for kind in _FRAMES},
+}
+TARGETS: Final = tuple(_DECODERS)
+
+
+def accepts(target: str, data: bytes) -> bool:
+    """Whether ``target`` accepts ``data``. Raises ``NotCanonicalError``, or what must not happen."""
+    try:
+        again = _DECODERS[target](data)
+    except (PeerFault, Refused):
+        return False
+    if again != data:
+        raise NotCanonicalError(f"{target}: {data.hex()} came back as {again.hex()}")
+    return True
