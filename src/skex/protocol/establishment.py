@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
@@ -19,15 +20,12 @@ from skex.base.secret import Secret
 from skex.crypto import mac, sharing
 from skex.crypto.kdf import Label
 from skex.crypto.tag import CONFIRM_KEY_BYTES, TAG_KEY_BYTES, end_to_end_tag
+from skex.protocol.changes import Role
 from skex.wire.claim import Claim
 from skex.wire.codec import encode
-from skex.wire.context import KEY_PREFIX_BYTES, CompactContext, Context, Purpose
+from skex.wire.context import KEY_PREFIX_BYTES, CompactContext, Context
 from skex.wire.messages import Confirmation
 from skex.wire.realm import Hub, Realm
-
-ROOT_KEYS = 1
-ROOT_BYTES = 64
-"""A control batch is one key of 64 bytes: the root of the peer messages of its pair."""
 
 
 class OwnClaims(Protocol):
@@ -38,9 +36,49 @@ class OwnClaims(Protocol):
         ...
 
 
-def is_root_shape(keys: int, key_bytes: int) -> bool:
-    """Whether a batch has the one shape that a control batch may have."""
-    return keys == ROOT_KEYS and key_bytes == ROOT_BYTES
+@dataclass(frozen=True, slots=True)
+class Realms:
+    """The realm files that this end trusts: the current epoch, and the previous one while both hold."""
+
+    current: Realm
+    previous: Realm | None = None
+
+    def named(self, epoch: int) -> Realm | None:
+        """The realm of an epoch, if it is one of the two."""
+        if self.previous is not None and epoch == self.previous.epoch:
+            return self.previous
+        return self.current if epoch == self.current.epoch else None
+
+    def counts(self, hub: HubName, realm: Realm) -> Coordinate | None:
+        """The coordinate at which a hub's shares count in a batch of ``realm``'s epoch, or None.
+
+        The hub must be active in that epoch *and* in the current one: an older epoch brings no
+        revoked hub back.
+        """
+        there = realm.hub_named(hub)
+        if there is None or self.current.hub_named(hub) is None:
+            return None
+        return there.coordinate
+
+
+@dataclass(frozen=True, slots=True)
+class RealmsChanged:
+    """Other realm files are in force; None when the last one reached its maximum age."""
+
+    realms: Realms | None
+
+
+@dataclass(frozen=True, slots=True)
+class RootMade:
+    """A control batch made a root for peer messages; ``RootKept`` was in the same set of changes.
+
+    A receiver may use the root only after the sender's answer.
+    """
+
+    role: Role
+    peer: KmeName
+    batch: BatchId
+    root: Secret
 
 
 def subsets(hubs: int, threshold: int) -> int:
@@ -68,17 +106,12 @@ def expand(
     """The context as this end sees it, with the realm file that *it* trusts for that epoch.
 
     Raises ``Refused`` (context-disagrees) where the compact form has another epoch, another
-    threshold, a hub that is not active in the realm, more subsets than a receiver may have to try, or
-    a control batch of another shape than a root.
+    threshold, or a hub that is not active in the realm.
     """
     if compact.epoch != realm.epoch:
         raise Refused(codes.CONTEXT_DISAGREES, f"epoch {compact.epoch}, here {realm.epoch}")
     if compact.threshold != realm.threshold:
         raise Refused(codes.CONTEXT_DISAGREES, f"threshold {compact.threshold}, here {realm.threshold}")
-    if subsets(len(compact.hubs), compact.threshold) > limits.SUBSETS:
-        raise Refused(codes.CONTEXT_DISAGREES, f"{len(compact.hubs)} hubs have too many subsets")
-    if compact.purpose is Purpose.CONTROL and not is_root_shape(compact.keys, compact.key_bytes):
-        raise Refused(codes.CONTEXT_DISAGREES, "a control batch is not one root")
     names = tuple(_hub_at(realm, coordinate).name for coordinate in compact.hubs)
     return Context(realm.name, sender, receiver, batch, names, compact)
 
@@ -88,18 +121,6 @@ def _hub_at(realm: Realm, coordinate: Coordinate) -> Hub:
     if hub is None:
         raise Refused(codes.CONTEXT_DISAGREES, f"no active hub at coordinate {coordinate}")
     return hub
-
-
-def counts(hub: HubName, realm: Realm, current: Realm) -> Coordinate | None:
-    """The coordinate of a hub whose shares count, or None.
-
-    A hub counts only if it is active in the epoch that the batch names *and* in the current one:
-    an older epoch brings no revoked hub back.
-    """
-    there, here = realm.hub_named(hub), current.hub_named(hub)
-    if there is None or here is None:
-        return None
-    return there.coordinate
 
 
 # ── the shared secret ───────────────────────────────────────────────────────────────────────────

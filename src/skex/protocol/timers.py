@@ -26,6 +26,9 @@ class Timers(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._sequence = 0
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._when
+
     def set(self, key: K, when: float) -> None:
         """Give ``key`` the deadline ``when``, instead of any that it had."""
         self._sequence += 1

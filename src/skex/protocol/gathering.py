@@ -1,0 +1,246 @@
+"""Shares that wait for others of their group, with every cap that keeps one hub from filling the room.
+
+A group is what hubs brought with one and the same context and tag. Caps and deadlines are per group
+and per hub, never per batch id: a hub that lies fills its own part only, and a bogus group under an
+honest batch's id stands beside it, not in its way. Nothing here verifies a secret.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from skex.base import limits
+from skex.base.ids import BatchId, Coordinate, HubName, KmeName
+from skex.base.secret import Secret
+from skex.protocol.reconstruct import Search
+from skex.protocol.states import StateMachine, Table
+from skex.protocol.timers import Timers
+from skex.wire.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class BatchKey:
+    """A batch as a receiver names it."""
+
+    sender: KmeName
+    batch: BatchId
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """What shares must have in common to be tried together.
+
+    ``digest`` is SHA-512 of the context as *this* end expanded it, ``tag`` the end-to-end tag.
+    """
+
+    of: BatchKey
+    digest: bytes
+    tag: bytes
+
+
+class GroupState(Enum):
+    """Of one group of shares."""
+
+    AWAITING_SHARES = "awaiting shares"
+    SEARCHING = "searching"
+    ACCEPTED = "accepted"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+
+
+class GroupStep(Enum):
+    """What moves a group."""
+
+    SHARE_CAME = "share came"
+    SEARCH_STARTED = "search started"
+    SEARCH_WITHDRAWN = "search withdrawn"
+    NOTHING_FOUND = "nothing found"
+    FOUND = "found"
+    TWO_FOUND = "two found"
+    OTHER_GROUP_ABORTED = "other group aborted"
+    DEADLINE_PASSED = "deadline passed"
+
+
+GROUP_TABLE: Final[Table[GroupState, GroupStep]] = {
+    (GroupState.AWAITING_SHARES, GroupStep.SHARE_CAME): GroupState.AWAITING_SHARES,
+    (GroupState.AWAITING_SHARES, GroupStep.SEARCH_STARTED): GroupState.SEARCHING,
+    (GroupState.AWAITING_SHARES, GroupStep.OTHER_GROUP_ABORTED): GroupState.ABORTED,
+    (GroupState.AWAITING_SHARES, GroupStep.DEADLINE_PASSED): GroupState.EXPIRED,
+    (GroupState.SEARCHING, GroupStep.SHARE_CAME): GroupState.SEARCHING,
+    (GroupState.SEARCHING, GroupStep.SEARCH_WITHDRAWN): GroupState.AWAITING_SHARES,
+    (GroupState.SEARCHING, GroupStep.NOTHING_FOUND): GroupState.AWAITING_SHARES,
+    (GroupState.SEARCHING, GroupStep.FOUND): GroupState.ACCEPTED,
+    (GroupState.SEARCHING, GroupStep.TWO_FOUND): GroupState.ABORTED,
+    (GroupState.SEARCHING, GroupStep.OTHER_GROUP_ABORTED): GroupState.ABORTED,
+    (GroupState.SEARCHING, GroupStep.DEADLINE_PASSED): GroupState.EXPIRED,
+    (GroupState.ABORTED, GroupStep.OTHER_GROUP_ABORTED): GroupState.ABORTED,
+    (GroupState.ABORTED, GroupStep.DEADLINE_PASSED): GroupState.EXPIRED,
+}
+
+
+class Group:
+    """Shares with one context and tag."""
+
+    __slots__ = ("context", "hubs", "key", "machine", "opener", "search", "searched", "shares")
+
+    def __init__(self, key: GroupKey, context: Context, opener: HubName) -> None:
+        self.key = key
+        self.context = context
+        self.opener = opener
+        self.shares: dict[Coordinate, Secret] = {}
+        self.hubs: dict[Coordinate, HubName] = {}
+        self.searched: frozenset[Coordinate] = frozenset()
+        self.search: int | None = None
+        self.machine = StateMachine(GROUP_TABLE, GroupState.AWAITING_SHARES)
+
+    @property
+    def searchable(self) -> bool:
+        """Whether there are enough shares and one that no search has seen."""
+        return (
+            self.machine.state is GroupState.AWAITING_SHARES
+            and len(self.shares) >= self.context.compact.threshold
+            and not self.searched.issuperset(self.shares)
+        )
+
+    def begin_search(self) -> Search:
+        """A search over copies of all the shares; what earlier ones tried is left out."""
+        self.machine.step(GroupStep.SEARCH_STARTED)
+        newest = frozenset(self.shares) - self.searched
+        self.searched = frozenset(self.shares)
+        return Search(
+            threshold=self.context.compact.threshold,
+            tag=self.key.tag,
+            context=self.context.to_bytes(),
+            shares={hub: Secret(share.expose()) for hub, share in self.shares.items()},
+            newest=newest,
+        )
+
+
+class Offer(Enum):
+    """What became of a share."""
+
+    TAKEN = "taken"
+    REPEATED = "repeated"
+    DIFFERENT = "different"
+    FULL = "full"
+
+
+class Gathering:
+    """Every group that waits, one share per hub and batch, of at most ``hubs`` hubs."""
+
+    def __init__(self, hubs: int) -> None:
+        self.divide(hubs)
+        self._groups: dict[GroupKey, Group] = {}
+        self._brought: dict[BatchKey, dict[HubName, GroupKey]] = {}
+        self._opened: Counter[HubName] = Counter()
+        self._held: Counter[HubName] = Counter()
+        self._deadlines: Timers[GroupKey] = Timers()
+
+    def divide(self, hubs: int) -> None:
+        """Give each of so many hubs an equal part of the room for waiting shares."""
+        self._share_bytes = limits.PENDING_SHARE_BYTES // hubs
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When the first group's time is over."""
+        return self._deadlines.next
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(tuple(self._groups.values()))
+
+    def __getitem__(self, key: GroupKey) -> Group:
+        return self._groups[key]
+
+    def groups_of(self, batch: BatchKey) -> tuple[Group, ...]:
+        """The groups under one batch id, each once, in the order in which hubs opened them."""
+        keys = dict.fromkeys(self._brought.get(batch, {}).values())
+        return tuple(self._groups[key] for key in keys)
+
+    def is_aborted(self, batch: BatchKey) -> bool:
+        """Whether two candidates were found under this batch id and its time is not over."""
+        return any(group.machine.state is GroupState.ABORTED for group in self.groups_of(batch))
+
+    def offer(
+        self,
+        hub: HubName,
+        coordinate: Coordinate,
+        key: GroupKey,
+        context: Context,
+        *,
+        share: Secret,
+        now: float,
+    ) -> Offer:
+        """Take one hub's share; the first for a batch is final."""
+        earlier = self._brought.get(key.of, {}).get(hub)
+        if earlier is not None:
+            known = self._groups[earlier].shares.get(coordinate)
+            same = earlier == key and (known is None or known == share)
+            return Offer.REPEATED if same else Offer.DIFFERENT
+        if not self._has_room(hub, key, len(share)):
+            return Offer.FULL
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(key, context, hub)
+            self._opened[hub] += 1
+            self._deadlines.set(key, now + limits.GROUP_SECONDS)
+        group.machine.step(GroupStep.SHARE_CAME)
+        group.shares[coordinate] = share
+        group.hubs[coordinate] = hub
+        self._held[hub] += len(share)
+        self._brought.setdefault(key.of, {})[hub] = key
+        return Offer.TAKEN
+
+    def _has_room(self, hub: HubName, key: GroupKey, size: int) -> bool:
+        if self._held[hub] + size > self._share_bytes:
+            return False
+        return key in self._groups or self._opened[hub] < limits.PENDING_GROUPS_PER_HUB
+
+    def withdraw(self, group: Group, coordinate: Coordinate) -> None:
+        """A hub's shares do not count any more: forget its share, and every search that used it."""
+        hub = group.hubs.pop(coordinate)
+        share = group.shares.pop(coordinate)
+        self._held[hub] -= len(share)
+        share.wipe()
+        del self._brought[group.key.of][hub]
+        group.searched, group.search = frozenset(), None
+        if group.machine.allows(GroupStep.SEARCH_WITHDRAWN):
+            group.machine.step(GroupStep.SEARCH_WITHDRAWN)
+        if not group.hubs:
+            self.remove(group)
+
+    def abort(self, group: Group) -> None:
+        """Forget the shares; the group stays until its deadline to keep its batch id from coming back."""
+        if group.machine.state is not GroupState.ABORTED:
+            group.machine.step(GroupStep.OTHER_GROUP_ABORTED)
+        self._wipe(group)
+
+    def remove(self, group: Group) -> None:
+        """Forget a group wholly."""
+        self._wipe(group)
+        brought = self._brought[group.key.of]
+        for hub in group.hubs.values():
+            del brought[hub]
+        if not brought:
+            del self._brought[group.key.of]
+        self._opened[group.opener] -= 1
+        self._deadlines.cancel(group.key)
+        del self._groups[group.key]
+
+    def expire(self, now: float) -> list[Group]:
+        """Take out the groups whose time is over."""
+        groups = [self._groups[key] for key in self._deadlines.due(now)]
+        for group in groups:
+            group.machine.step(GroupStep.DEADLINE_PASSED)
+            self.remove(group)
+        return groups
+
+    def _wipe(self, group: Group) -> None:
+        for coordinate, share in group.shares.items():
+            self._held[group.hubs[coordinate]] -= len(share)
+            share.wipe()
+        group.shares.clear()
+        group.search = None
