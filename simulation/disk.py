@@ -113,6 +113,10 @@ class Disk:
         """Let the next read return fewer bytes than it was asked for."""
         self._machine.read_is_short = True
 
+    def heal(self) -> None:
+        """Cancel every fault that was ordered and has not struck yet."""
+        self._machine.heal()
+
     def rot(self, path: str, offset: int, mask: int = 1) -> None:
         """Flip bits of one byte."""
         self.overwrite(path, offset, bytes([self.durable(path)[offset] ^ mask]))
@@ -251,6 +255,10 @@ class _Machine:
         self.boot += 1
         self.entries = dict(durable)
         self.off = False
+        self.heal()
+
+    def heal(self) -> None:
+        """Cancel the faults to come."""
         self.read_is_short = False
         self.syncs_until_failure: int | None = None
         self.cut_at: int | None = None
@@ -334,8 +342,9 @@ class _Node:
         """Bring the first ``cut`` bytes of a sector to the medium."""
         start = sector * SECTOR_BYTES
         new = bytes(self.cached[start : start + cut])
-        if self._dirty[sector]:
-            residue.append(bytes(self.durable[start : start + SECTOR_BYTES]))
+        old = bytes(self.durable[start : start + SECTOR_BYTES])
+        if self._dirty[sector] and any(old):
+            residue.append(old)
         self.durable.extend(bytes(max(0, start + len(new) - len(self.durable))))
         self.durable[start : start + len(new)] = new
 
