@@ -244,11 +244,6 @@ PEER_QUEUE_FULL: Final = _refused(
     "As many control messages as allowed wait for this peer.",
     "Check why the peer does not answer (skex peer status); keys it still holds expire by themselves.",
 )
-ANSWER_CONTRADICTS: Final = _peer(
-    "answer-contradicts",
-    "The peer took back a batch that it had accepted before.",
-    "The first answer stays; repeated, the peer was restored from an older state.",
-)
 ASSIGN_UNANSWERED: Final = _refused(
     "assign-unanswered",
     "The peer did not answer an assignment of keys in time.",
@@ -259,9 +254,7 @@ ASSIGN_HOLD_ENDED: Final = _refused(
     "The keys were not taken while the peer held them for this request.",
     "Ask again: other keys are assigned.",
 )
-ASSIGN_RELEASED: Final = _refused(
-    "assign-released", "The request gave these keys up.", "Nothing to do."
-)
+ASSIGN_RELEASED: Final = _refused("assign-released", "The request gave these keys up.", "Nothing to do.")
 KEY_REVOKED: Final = _refused("key-revoked", "The key was revoked.", "Ask for other keys.")
 KEY_ASSIGNED: Final = _refused("key-assigned", "The key is assigned to someone else.", "Ask for other keys.")
 KEY_NOT_HELD: Final = _refused(
