@@ -1,0 +1,316 @@
+"""All machines of one KME behind one ``handle``: who hears which event, and who hears what of it.
+
+Establishing, receiving, peer messages, realm trust and the rollback watch know nothing of each other.
+What one of them tells and another must act upon is passed on here, within the same event, so that
+everything one event causes is one atomic set. It must not know links, pads, stores or SAE policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from skex.base import limits
+from skex.base.ids import HubName, Incarnation, KmeName, LinkId
+from skex.protocol import assign, assignee, peer, realm, receiver, rollback, sender, traffic
+from skex.protocol.changes import Batch, Change
+from skex.protocol.effects import Collector, Effects
+from skex.protocol.envelopes import Outgoing
+from skex.protocol.establishment import OwnClaims, Realms, RealmsChanged, RootMade
+from skex.protocol.holding import ReceivedBatch
+from skex.protocol.realm import HeldRealm, RealmTrust
+from skex.wire import messages
+from skex.wire.context import Purpose
+from skex.wire.peer import KeyRange
+
+
+# ── construction ────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the machines ask while they decide; all of it pure and synchronous."""
+
+    claims: OwnClaims
+    commits: sender.Commits
+    admission: receiver.Admission
+    assign_policy: assignee.AssignPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class KmeState:
+    """What a KME's store holds when the machines start."""
+
+    realm: HeldRealm | None
+    links: Mapping[HubName, LinkId]
+    frozen_by_rollback: frozenset[HubName] = frozenset()
+    rollback_found: str | None = None
+    received: tuple[ReceivedBatch, ...] = ()
+    counter_marks: Mapping[tuple[KmeName, Incarnation], int] = field(default_factory=dict)
+    receiver_epochs: Mapping[KmeName, int] = field(default_factory=dict)
+    peer_messages: peer.Stored = field(default_factory=peer.Stored)
+
+
+# ── what the shell says ─────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class LinkProved:
+    """A preface with ``hub`` finished; what it showed of this KME and stated of its realm file."""
+
+    hub: HubName
+    rolled_back: bool
+    epoch: int
+    realm_digest: bytes
+
+
+KmeEvent: TypeAlias = (
+    LinkProved
+    | traffic.HubDown
+    | traffic.FromHub
+    | traffic.AnsweredByHub
+    | traffic.Tick
+    | sender.Establish
+    | receiver.Searched
+    | assign.AssignKeys
+    | assign.Deliver
+    | assign.Release
+    | assignee.KeysGone
+    | peer.RevokeKeys
+    | realm.KitCollected
+    | rollback.OwnContradiction
+    | rollback.LinkRenewed
+    | rollback.Settled
+)
+
+# ── what the layer above hears ──────────────────────────────────────────────────────────────────
+KmeNotice: TypeAlias = (
+    sender.SenderNotice
+    | receiver.ReceiverNotice
+    | receiver.Answered
+    | peer.PeerNotice
+    | realm.RealmNotice
+    | rollback.RollbackNotice
+)
+KmeSend: TypeAlias = traffic.SendToHub | Outgoing
+KmeEffects: TypeAlias = Effects[Change, KmeSend, KmeNotice]
+
+
+class KmeCore:
+    """One KME without its links, store and doors."""
+
+    def __init__(self, identity: peer.Identity, ports: Ports, floor: int, held: KmeState, now: float) -> None:
+        """``floor`` is the least threshold that this KME accepts, whatever a realm file says.
+
+        Raises ``Refused`` (realm-below-floor) where the floor was raised above the held threshold.
+        """
+        self._trust = RealmTrust(floor, now, held.realm)
+        self._held = held
+        realms = self._realms(now)
+        self._sender = sender.Sender(
+            name=identity.name,
+            incarnation=identity.incarnation,
+            realms=realms,
+            claims=ports.claims,
+            commits=ports.commits,
+            receiver_epochs=held.receiver_epochs,
+        )
+        self._receiver = receiver.Receiver(
+            name=identity.name,
+            incarnation=identity.incarnation,
+            realms=realms,
+            claims=ports.claims,
+            admission=ports.admission,
+            batches=held.received,
+            marks=held.counter_marks,
+        )
+        self._peer = peer.PeerMessages(identity, ports.assign_policy, held.peer_messages, now)
+        self._links = dict(held.links)
+        self._watch: rollback.RollbackWatch | None = None
+        self._out: Collector[Change, KmeSend, KmeNotice] = Collector()
+
+    # ── queries ─────────────────────────────────────────────────────────────────────────────────
+    @property
+    def next_deadline(self) -> float | None:
+        """When the next ``Tick`` is due."""
+        watch = None if self._watch is None else self._watch.next_deadline
+        deadlines = (
+            self._sender.next_deadline,
+            self._receiver.next_deadline,
+            self._peer.next_deadline,
+            self._trust.next_deadline,
+            watch,
+        )
+        return min((one for one in deadlines if one is not None), default=None)
+
+    @property
+    def may_deliver(self) -> bool:
+        """Whether enough hubs showed since the start that this KME was not rolled back."""
+        return self._watch is not None and self._watch.may_deliver
+
+    @property
+    def peer_messages(self) -> peer.PeerMessages:
+        """Roots and assignments, for their queries."""
+        return self._peer
+
+    @property
+    def trust(self) -> RealmTrust:
+        """The realm files in force, for their queries."""
+        return self._trust
+
+    def entropy_bytes(self, peer_name: KmeName, keys: int, key_bytes: int) -> int:
+        """How many fresh bytes an ``Establish`` must bring now; 0 if it would be refused."""
+        return self._sender.entropy_bytes(peer_name, keys, key_bytes)
+
+    # ── events ──────────────────────────────────────────────────────────────────────────────────
+    def start(self, now: float) -> KmeEffects:
+        """What a start does before any event; to be called once."""
+        self._begin_watch(now)
+        self._from_peer(self._peer.handle(assign.Start(), now), now)
+        return self._out.take()
+
+    def handle(self, event: KmeEvent, now: float) -> KmeEffects:
+        """Advance by one event.
+
+        Raises ``Refused`` for a kit whose realm file is not accepted, ``LocalBug`` for calls out of
+        bounds; nothing is changed then.
+        """
+        match event:
+            case LinkProved():
+                self._proved(event, now)
+            case traffic.HubDown() | traffic.Tick():
+                self._everyone(event, now)
+            case traffic.FromHub():
+                self._arrived(event, now)
+            case traffic.AnsweredByHub():
+                self._answered(event, now)
+            case sender.Establish():
+                self._to_sender(event, now)
+            case receiver.Searched():
+                self._to_receiver(event, now)
+            case realm.KitCollected():
+                self._to_trust(event, now)
+            case rollback.OwnContradiction() | rollback.LinkRenewed() | rollback.Settled():
+                self._to_watch(event, now)
+            case _:
+                self._to_peer(event, now)
+        return self._out.take()
+
+    def _proved(self, event: LinkProved, now: float) -> None:
+        up = traffic.HubUp(event.hub)
+        self._to_watch(rollback.LinkProved(event.hub, event.rolled_back), now)
+        self._to_trust(realm.RealmStated(event.hub, event.epoch, event.realm_digest), now)
+        self._to_sender(up, now)
+        self._to_receiver(up, now)
+        self._to_peer(up, now)
+
+    def _everyone(self, event: traffic.HubDown | traffic.Tick, now: float) -> None:
+        self._to_trust(event, now)
+        self._to_sender(event, now)
+        self._to_receiver(event, now)
+        self._to_peer(event, now)
+        if isinstance(event, traffic.Tick):
+            self._to_watch(event, now)
+
+    def _arrived(self, event: traffic.FromHub, now: float) -> None:
+        match event.message:
+            case messages.Shared():
+                self._to_receiver(event, now)
+            case messages.Confirmed():
+                self._to_sender(event, now)
+            case messages.Forwarded():
+                self._to_peer(event, now)
+            case _:
+                self._to_trust(event, now)
+
+    def _answered(self, event: traffic.AnsweredByHub, now: float) -> None:
+        match event.token:
+            case sender.ShareToken():
+                self._to_sender(event, now)
+            case receiver.ConfirmToken():
+                self._to_receiver(event, now)
+            case _:
+                self._to_peer(event, now)
+
+    # ── to each machine, and what follows from what it tells ────────────────────────────────────
+    def _to_sender(self, event: sender.SenderEvent, now: float) -> None:
+        effects = self._sender.handle(event, now)
+        self._take(effects)
+        for notice in effects.notify:
+            match notice:
+                case sender.AnswerBatch() | RootMade():
+                    self._to_peer(notice, now)
+                case sender.Established(batch=Batch(peer=name), receiver_incarnation=incarnation):
+                    self._to_peer(assign.IncarnationSeen(name, incarnation), now)
+                case _:
+                    pass
+
+    def _to_receiver(self, event: receiver.ReceiverEvent, now: float) -> None:
+        effects = self._receiver.handle(event, now)
+        self._take(effects)
+        for notice in effects.notify:
+            match notice:
+                case RootMade():
+                    self._to_peer(notice, now)
+                case receiver.BatchAccepted(batch) if batch.context.purpose is Purpose.TRAFFIC:
+                    self._to_peer(_held(batch), now)
+                case receiver.BatchExpired():
+                    self._to_peer(_gone(notice), now)
+                case _:
+                    pass
+
+    def _to_peer(self, event: peer.PeerEvent, now: float) -> None:
+        self._from_peer(self._peer.handle(event, now), now)
+
+    def _from_peer(self, effects: peer.PeerEffects, now: float) -> None:
+        self._take(effects)
+        for notice in effects.notify:
+            if isinstance(notice, receiver.Answered):
+                self._to_receiver(notice, now)
+
+    def _to_trust(self, event: realm.RealmEvent, now: float) -> None:
+        effects = self._trust.handle(event, now)
+        self._take(effects)
+        if any(
+            isinstance(one, realm.RealmInForce | realm.OverlapOver | realm.RealmExpired)
+            for one in effects.notify
+        ):
+            self._realm_changed(now)
+
+    def _realm_changed(self, now: float) -> None:
+        changed = RealmsChanged(self._realms(now))
+        self._to_sender(changed, now)
+        self._to_receiver(changed, now)
+        if changed.realms is not None and self._watch is not None:
+            self._to_watch(rollback.RealmReplaced(changed.realms.current), now)
+        self._begin_watch(now)
+
+    def _to_watch(self, event: rollback.RollbackEvent, now: float) -> None:
+        if self._watch is not None:
+            self._take(self._watch.handle(event, now))
+
+    def _begin_watch(self, now: float) -> None:
+        current = self._trust.current(now)
+        if self._watch is None and current is not None:
+            held = self._held
+            self._watch = rollback.RollbackWatch(
+                current, self._links, held.frozen_by_rollback, held.rollback_found
+            )
+            self._take(self._watch.start(now))
+
+    def _realms(self, now: float) -> Realms | None:
+        current = self._trust.current(now)
+        return None if current is None else Realms(current, self._trust.previous(now))
+
+    def _take(self, effects: Effects[Change, KmeSend, KmeNotice]) -> None:
+        self._out.persist(*effects.persist)
+        self._out.send(*effects.send)
+        self._out.notify(*effects.notify)
+
+
+def _held(batch: Batch) -> assignee.KeysHeld:
+    keys = KeyRange(batch.batch, 0, batch.context.keys)
+    return assignee.KeysHeld(batch.peer, batch.batch, (keys,), answered=False)
+
+
+def _gone(expired: receiver.BatchExpired) -> assignee.KeysGone:
+    """Whatever was left of a batch; ranges beyond it do not matter."""
+    keys = KeyRange(expired.batch, 0, limits.BATCH_KEYS)
+    return assignee.KeysGone(expired.sender, (keys,))
