@@ -17,7 +17,7 @@ from skex.base import limits
 from skex.base.ids import Coordinate, HubName, KmeName
 from skex.base.secret import Secret
 from skex.protocol.gathering import BatchKey, GroupKey
-from skex.protocol.reconstruct import deviating
+from skex.protocol.reconstruct import deviating, is_certain
 from skex.protocol.states import StateMachine, Table
 from skex.protocol.timers import Timers
 from skex.wire.messages import Confirmation
@@ -72,10 +72,11 @@ class ReceivedBatch:
 class Late:
     """The accepted polynomial, for shares that come after acceptance.
 
-    ``right`` are the hubs whose share was on it; ``expected`` those that brought none yet.
+    ``right`` are the hubs whose share was on it, ``wrong`` those whose was not, ``expected`` those that
+    brought none yet.
     """
 
-    __slots__ = ("_basis", "expected", "key", "right")
+    __slots__ = ("_basis", "expected", "key", "right", "wrong")
 
     def __init__(
         self,
@@ -86,12 +87,24 @@ class Late:
         self.key = key
         self._basis = dict(basis)
         self.right: set[HubName] = set()
+        self.wrong: set[HubName] = set()
         self.expected = expected
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the hubs in ``wrong`` are proved wrong, as long as fewer than k hubs lie."""
+        return is_certain(len(self.right), len(self._basis))
 
     @property
     def size(self) -> int:
         """Secret bytes held."""
         return sum(len(share) for share in self._basis.values())
+
+    def note(self, hub: HubName, coordinate: Coordinate, share: Secret) -> bool:
+        """Check the first share of a hub; whether it is on the accepted polynomial."""
+        right = self.agrees(coordinate, share)
+        (self.right if right else self.wrong).add(hub)
+        return right
 
     def agrees(self, coordinate: Coordinate, share: Secret) -> bool:
         """Whether a share is on the accepted polynomial."""
@@ -143,6 +156,7 @@ class Holding:
         self._per_sender: Counter[KmeName] = Counter()
         self._late: dict[BatchKey, Late] = {}
         self._late_bytes = 0
+        self._closed: list[Late] = []
         self._timers: Timers[tuple[_Timer, BatchKey]] = Timers()
         for row in rows:
             key = BatchKey(row.sender, row.confirmation.batch)
@@ -200,7 +214,13 @@ class Holding:
         if late is not None:
             self._late_bytes -= late.size
             late.wipe()
+            self._closed.append(late)
             self._timers.cancel((_Timer.LATE, key))
+
+    def closed(self) -> list[Late]:
+        """The polynomials forgotten since the last call, with what was found about their hubs."""
+        closed, self._closed = self._closed, []
+        return closed
 
     def answer(self, key: BatchKey, *, ok: bool) -> HeldState | None:
         """Step on the sender's answer: the state before it, or None if it may not come now."""

@@ -123,12 +123,17 @@ class Blame(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HubBlamed:
-    """A hub is named: it lied, or its memory or disk is failing."""
+    """A hub is named: it lied, or its memory is failing.
+
+    ``certain``: as long as fewer than k hubs lie, this one does. Otherwise it may also be that hubs
+    collude to make it look so; the alarm stands, the name is a suspicion.
+    """
 
     hub: HubName
     sender: KmeName
     batch: BatchId
     blame: Blame
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +296,7 @@ class Receiver:
                 self._on_realms(realms, now)
             case Tick():
                 self._on_time(now)
+        self._name_liars()
         return self._out.take()
 
     # ── a share comes ───────────────────────────────────────────────────────────────────────────
@@ -300,8 +306,7 @@ class Receiver:
             if arrival.of in self._holding:
                 self._on_late(arrival, now)
             else:
-                self._admit(arrival)
-                self._gather(arrival, now)
+                self._on_new(arrival, now)
         except _Refusal as refused:
             self._out.send(SendToHub(hub, Refuse(ordinal, refused.refusal)))
             self._out.notify(ShareRefused(hub, message.sender, message.batch, refused.refusal))
@@ -329,11 +334,19 @@ class Receiver:
         group = GroupKey(BatchKey(message.sender, message.batch), context.digest(), message.tag)
         return _Arrival(hub, ordinal, coordinate, group, context, Secret(message.share))
 
-    def _admit(self, arrival: _Arrival) -> None:
+    def _on_new(self, arrival: _Arrival, now: float) -> None:
+        """A share of a batch that is not accepted yet."""
+        refusal = self._objection(arrival)
+        if refusal is not None:
+            arrival.share.wipe()
+            raise _Refusal(refusal)
+        self._gather(arrival, now)
+
+    def _objection(self, arrival: _Arrival) -> Refusal | None:
         """A batch is never accepted twice, and never more of them than there is room for."""
         sender, compact = arrival.of.sender, arrival.context.compact
         if arrival.of in self._tombstones or self._gathering.is_aborted(arrival.of):
-            raise _Refusal(Refusal.BATCH_REPEATED)
+            return Refusal.BATCH_REPEATED
         most = limits.UNANSWERED_BATCHES_PER_SENDER
         if compact.purpose is Purpose.CONTROL:
             most += limits.UNANSWERED_CONTROL_BATCHES
@@ -342,7 +355,8 @@ class Receiver:
             or self._tombstones.count(sender) >= limits.TOMBSTONES_PER_SENDER
             or not self._admission.has_room(sender, compact)
         ):
-            raise _Refusal(Refusal.RECEIVER_FULL)
+            return Refusal.RECEIVER_FULL
+        return None
 
     def _gather(self, arrival: _Arrival, now: float) -> None:
         offer = self._gathering.offer(
@@ -369,10 +383,12 @@ class Receiver:
         else:
             same = arrival.group == late.key and late.agrees(arrival.coordinate, arrival.share)
             arrival.share.wipe()
-            if same:
+            if same and hub in late.right:
                 self._confirm_again(arrival, now)
+            elif same or hub in late.right:
+                self._blame(hub, arrival.of, Blame.TWO_SHARES)
             else:
-                self._blame(hub, arrival.of, Blame.TWO_SHARES if hub in late.right else Blame.WRONG_SHARE)
+                raise _Refusal(Refusal.BATCH_REPEATED)
 
     def _on_expected(self, arrival: _Arrival, late: Late, now: float) -> None:
         """The first share of a hub for a batch that is accepted."""
@@ -383,11 +399,8 @@ class Receiver:
             # Enough such shares may verify too: that would be a second candidate, and an alarm.
             self._gather(arrival, now)
             return
-        if late.agrees(arrival.coordinate, arrival.share):
-            late.right.add(hub)
+        if late.note(hub, arrival.coordinate, arrival.share):
             self._out.notify(ShareCounted(hub, of.sender, of.batch))
-        else:
-            self._blame(hub, of, Blame.WRONG_SHARE)
         arrival.share.wipe()
         self._holding.late_came(of, hub)
         unanswered = self._holding.open_way(of, hub, now)
@@ -479,7 +492,7 @@ class Receiver:
         self._holding.accept(of, unanswered, late, now=now, expires_at=expires_at)
 
     def _judge(self, group: Group, deviating: frozenset[Coordinate]) -> Late:
-        """Name the hubs that were wrong, and keep the polynomial to check those that come late."""
+        """Check every share of the group, name hubs of other groups, keep the polynomial for the rest."""
         context, of = group.context, group.key.of
         proved = sorted(group.searched - deviating)[: context.compact.threshold]
         late = Late(
@@ -488,11 +501,7 @@ class Receiver:
             set(context.hub_names).difference(group.hubs.values()),
         )
         for coordinate, share in group.shares.items():
-            hub = group.hubs[coordinate]
-            if late.agrees(coordinate, share):
-                late.right.add(hub)
-            else:
-                self._blame(hub, of, Blame.WRONG_SHARE)
+            late.note(group.hubs[coordinate], coordinate, share)
         for other in self._gathering.groups_of(of):
             if other is not group:
                 late.expected.difference_update(other.hubs.values())
@@ -500,8 +509,17 @@ class Receiver:
                     self._blame(hub, of, Blame.OTHER_CONTEXT)
         return late
 
-    def _blame(self, hub: HubName, of: BatchKey, blame: Blame) -> None:
-        self._out.notify(HubBlamed(hub, of.sender, of.batch, blame))
+    def _name_liars(self) -> None:
+        """Name hubs with wrong shares once every share is in, or none is waited for any more.
+
+        Not before: each share that agrees makes the names more certain.
+        """
+        for late in self._holding.closed():
+            for hub in sorted(late.wrong):
+                self._blame(hub, late.key.of, Blame.WRONG_SHARE, certain=late.is_certain)
+
+    def _blame(self, hub: HubName, of: BatchKey, blame: Blame, *, certain: bool = True) -> None:
+        self._out.notify(HubBlamed(hub, of.sender, of.batch, blame, certain))
 
     # ── confirming ──────────────────────────────────────────────────────────────────────────────
     def _send_confirm(self, unanswered: Unanswered, hub: HubName) -> None:

@@ -4,9 +4,13 @@ Pure and deterministic; a search over subsets may take long, so it is made to ru
 loop, on copies of its own. It knows one group of shares, the threshold and the tag; never whose batch
 it is or what happens with the outcome.
 
-At most k-1 hubs lie, so every k shares that verify belong to the one true secret, except with the
+At most k-1 hubs lie, so every k shares that verify give the one true secret, except with the
 probability that the specification bounds; two different secrets that both verify mean that k hubs
 collude or that the sender is broken.
+
+The tag proves the secret, the polynomials' value at zero; it does not prove each share. Hubs that
+collude can change theirs so that the value at zero stays, and make an honest hub look like the one that
+deviates. See ``is_certain``.
 """
 
 from __future__ import annotations
@@ -51,7 +55,10 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One secret verifies; the shares at ``deviating`` are not on its polynomial."""
+    """One secret verifies; of the polynomials that give it, this is the one that fewest shares miss.
+
+    ``deviating`` are the coordinates of those shares.
+    """
 
     secret: Secret
     deviating: frozenset[Coordinate]
@@ -96,6 +103,15 @@ def deviating(basis: Mapping[Coordinate, bytes], shares: Mapping[Coordinate, byt
     )
 
 
+def is_certain(agreeing: int, threshold: int) -> bool:
+    """Whether so many shares on one polynomial that gives the secret prove every other share wrong.
+
+    At least ``agreeing`` - (k-1) of them are honest. With the value at zero these fix the polynomial if
+    they are k-1 or more; with fewer, up to k-1 colluding hubs may have made it up around the secret.
+    """
+    return agreeing >= 2 * (threshold - 1)
+
+
 def _search_subsets(shares: Mapping[Coordinate, bytes], search: Search) -> Outcome:
     """Try every new set of k that is not wholly on the polynomial already found."""
     found: Found | None = None
@@ -114,6 +130,9 @@ def _search_subsets(shares: Mapping[Coordinate, bytes], search: Search) -> Outco
         if not same:
             found.secret.wipe()
             return TwoFound()
+        others = deviating(basis, shares)
+        if len(others) < len(found.deviating):
+            found = Found(found.secret, others)
     return found or NothingYet()
 
 

@@ -304,6 +304,11 @@ class Sender:
         self._out: Collector[Change, SendToHub, SenderNotice] = Collector()
 
     @property
+    def incarnation(self) -> Incarnation:
+        """The incarnation under which this machine's batches are made."""
+        return self._incarnation
+
+    @property
     def next_deadline(self) -> float | None:
         """When the machine wants a ``Tick``."""
         return self._deadlines.next
