@@ -14,6 +14,8 @@ NAME_CHARACTERS: Final = 63
 # ── preface and records (shared) ────────────────────────────────────────────────────────────────
 FRAME_BYTES: Final = 512
 """A preface frame, header included: read before anything is proved, so small."""
+PREFACE_COUNT_MAX: Final = 2**53 - 1
+"""Prefaces counted on one link: never reached, and every store and every JSON reader can hold it."""
 RECORD_BYTES: Final = 65_536
 """Header and ciphertext together: with it one forgery attempt succeeds with at most 2^-91."""
 RECORD_HEADER_BYTES: Final = 24
@@ -163,6 +165,8 @@ REVOCATIONS_REMEMBERED: Final = 1024
 """Revocations of one pair that are known by id, so that a replay never revokes newer keys."""
 LINK_QUEUE_BYTES: Final = 4 * 1024 * 1024
 """Messages that wait for pad or for the socket on one link; beyond it the link is busy."""
+LINK_QUEUE_MESSAGES: Final = 16_384
+"""The same for their number: a small message costs more memory than its bytes."""
 ANSWERABLE_REQUESTS: Final = 8192
 """Requests of a connection whose answers are still matched; older ones count as unanswered."""
 WITNESS_SECONDS: Final = 30

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from skex.base import codes
-from skex.base.errors import Refused
+from skex.base.errors import LocalBug, Refused
 from skex.protocol.effects import Effects
 from skex.protocol.link import Link, LinkEvent, LinkNotice, Send
 from skex.protocol.preface_hub import HubPreface
@@ -20,9 +20,9 @@ from skex.protocol.session import (
     Owned,
     PrefaceDone,
     PrefaceNotice,
+    RollbackNoted,
     Session,
 )
-from skex.protocol.traffic import Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Established:
     session: Session
 
 
-ConnectionEvent: TypeAlias = LinkEvent | LinkFound | Owned
+ConnectionEvent: TypeAlias = LinkEvent | LinkFound | Owned | RollbackNoted
 ConnectionNotice: TypeAlias = PrefaceNotice | LinkNotice | Established
 ConnectionEffects: TypeAlias = Effects[LinkPersist, bytes, ConnectionNotice]
 
@@ -50,9 +50,14 @@ class Connection:
         return self._link
 
     @property
+    def paused(self) -> bool:
+        """Whether the shell should stop reading for now: more bytes could only be kept."""
+        return self._link is None and self._preface.paused
+
+    @property
     def next_deadline(self) -> float | None:
         """When a ``Tick`` is due."""
-        return None if self._link is None else self._link.next_deadline
+        return self._preface.next_deadline if self._link is None else self._link.next_deadline
 
     def start(self) -> ConnectionEffects:
         """What the dialling end sends first; nothing at the other."""
@@ -61,15 +66,17 @@ class Connection:
         return Effects()
 
     def handle(self, event: ConnectionEvent, now: float) -> ConnectionEffects:
-        """Advance by one event. Raises ``Refused`` for a ``Send`` that is not taken."""
+        """Advance by one event.
+
+        Raises ``Refused`` (link-down, link-busy, pad-exhausted) for a ``Send`` that is not taken,
+        ``LocalBug`` (bug-state) for an answer to a question that the preface does not ask any more.
+        """
         if self._link is not None:
-            if isinstance(event, LinkFound | Owned):
-                return Effects()
+            if isinstance(event, LinkFound | Owned | RollbackNoted):
+                raise LocalBug(codes.BAD_STATE, f"{type(event).__name__} behind the preface")
             return self._link.handle(event, now)
         if isinstance(event, Send):
             raise Refused(codes.LINK_DOWN)
-        if isinstance(event, Tick):
-            return Effects()
         return self._watch(self._preface.handle(event, now), now)
 
     def _watch(self, effects: ConnectionEffects, now: float) -> ConnectionEffects:

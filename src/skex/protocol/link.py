@@ -7,20 +7,20 @@ the three that steer grants and the two that answer.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from skex.base import codes, limits
-from skex.base.errors import ErrorCode, PeerFault, Refused, SkexError
-from skex.base.ids import Direction
+from skex.base.errors import ErrorCode, LocalBug, PeerFault, Refused, SkexError
+from skex.base.ids import Direction, LinkId
 from skex.crypto import mac
 from skex.pad.kinds import PadKind
 from skex.pad.material import R_BYTES, GrantMaterial
 from skex.protocol.effects import Collector, Effects
-from skex.protocol.flow import ReceiveFlow, SendFlow, units_for
+from skex.protocol.flow import ReceiveFlow, SendFlow, Waiting, WaitingRecords, units_for
 from skex.protocol.session import (
     ConnectionLost,
     Failed,
@@ -31,6 +31,7 @@ from skex.protocol.session import (
     Session,
     TakeGrant,
     check_stretch,
+    failure,
     peer_seen,
     raise_seen,
     wipe_unused,
@@ -71,7 +72,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class PadRefused:
-    """This end's direction cannot go on: the other end has no pad left for it, or will not grant."""
+    """This end's direction gets no more pad: none is left, or the other end will not grant.
+
+    What waited and does not fit into what is held was dropped; its senders hear nothing else of it.
+    """
 
     direction: Direction
     code: ErrorCode
@@ -105,6 +109,7 @@ class SendStep(Enum):
 SEND_TABLE: Final[Table[SendState, SendStep]] = {
     (SendState.OPEN, SendStep.WANTED): SendState.AWAITING_GRANT,
     (SendState.OPEN, SendStep.GRANTED): SendState.TAKING_GRANT,
+    (SendState.OPEN, SendStep.REFUSED): SendState.EXHAUSTED,
     (SendState.OPEN, SendStep.FAULT): SendState.CLOSED,
     (SendState.AWAITING_GRANT, SendStep.GRANTED): SendState.TAKING_GRANT,
     (SendState.AWAITING_GRANT, SendStep.REFUSED): SendState.EXHAUSTED,
@@ -140,13 +145,30 @@ RECEIVE_TABLE: Final[Table[ReceiveState, ReceiveStep]] = {
 }
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A body that waits for pad."""
+class _Requests:
+    """Which record carried which request: records are counted, tokens are the senders' own."""
 
-    body: bytes
-    token: Hashable
-    control: bool
+    def __init__(self) -> None:
+        self.sent = 0
+        self._tokens: OrderedDict[int, Hashable] = OrderedDict()
+
+    def count(self, token: Hashable) -> None:
+        """One more record was sealed; with a token, answers to it are matched."""
+        self.sent += 1
+        if token is None:
+            return
+        self._tokens[self.sent] = token
+        if len(self._tokens) > limits.ANSWERABLE_REQUESTS:
+            self._tokens.popitem(last=False)
+
+    def token(self, ordinal: int) -> Hashable:
+        """The request's token; None if it had none, or is too long ago.
+
+        Raises ``PeerFault`` (body-range) for a record that was never sealed.
+        """
+        if ordinal > self.sent:
+            raise PeerFault(codes.BODY_RANGE, "an answer to a request that was never made")
+        return self._tokens.get(ordinal)
 
 
 class Link:
@@ -166,12 +188,9 @@ class Link:
         )
         self._out: Collector[LinkPersist, bytes, LinkNotice] = Collector()
         self._buffer = bytearray(session.rest)
-        self._queue: deque[_Waiting] = deque()
-        self._queued_bytes = 0
-        self._sent = 0
+        self._waiting = WaitingRecords()
+        self._requests = _Requests()
         self._arrived = 0
-        self._tokens: OrderedDict[int, Hashable] = OrderedDict()
-        self._taking: deque[Direction] = deque()
         self._used_since: float | None = None
         self._want_ordinal = 0
 
@@ -184,7 +203,7 @@ class Link:
     @property
     def busy(self) -> bool:
         """Whether a message would be refused because too many wait already."""
-        return self._queued_bytes > limits.LINK_QUEUE_BYTES
+        return self._waiting.full
 
     @property
     def next_deadline(self) -> float | None:
@@ -200,7 +219,8 @@ class Link:
     def handle(self, event: LinkEvent, now: float) -> LinkEffects:
         """Advance by one event; a fault of any kind ends in one ``Failed``, with nothing sent.
 
-        Raises ``Refused`` (link-busy, link-down) for a ``Send`` that is not taken.
+        What else arrived in the same event is dropped then, as if the connection had broken before it.
+        Raises ``Refused`` (link-busy, link-down, pad-exhausted) for a ``Send`` that is not taken.
         """
         if isinstance(event, Send):
             self._check_sendable(event.message)
@@ -210,8 +230,9 @@ class Link:
         try:
             self._dispatch(event, now)
         except SkexError as error:
+            wipe_unused(event)
             self._close()
-            return Effects(notify=(Failed(error),))
+            return failure(self._link_id, error)
         return self._out.take()
 
     def _dispatch(self, event: LinkEvent, now: float) -> None:
@@ -222,14 +243,17 @@ class Link:
             case Send(message, token):
                 self._enqueue(message, token)
                 self._flush()
-            case GrantsTaken((material,)):
-                self._taken(material)
+            case GrantsTaken(materials):
+                for material in materials:
+                    self._taken(material)
             case GrantsFailed(error):
                 raise error
+            case ConnectionLost(code):
+                raise PeerFault(code)
             case Tick():
                 self._tick(now)
             case _:
-                raise PeerFault(codes.CONNECTION_CLOSED)
+                assert_never(event)
 
     def _check_sendable(self, message: messages.Message) -> None:
         if self.closed:
@@ -238,7 +262,7 @@ class Link:
             raise Refused(codes.LINK_BUSY)
         if self._send_state.state is SendState.EXHAUSTED:
             size = len(messages.encode_message(message))
-            if not self._send.room_for(size, control=False):
+            if not self._send.fits(size, control=False):
                 raise Refused(codes.PAD_EXHAUSTED)
 
     def _close(self) -> None:
@@ -246,83 +270,84 @@ class Link:
         self._receive_state.step(ReceiveStep.FAULT)
         self._send.wipe()
         self._receive.wipe()
-        self._queue.clear()
+        self._waiting.clear()
         self._buffer.clear()
         self._out.take()
 
     # ── sealing ─────────────────────────────────────────────────────────────────────────────────
-    def _enqueue(self, message: messages.Message, token: Hashable) -> None:
-        control = isinstance(message, messages.Grant)
-        waiting = _Waiting(messages.encode_message(message), token, control)
-        if control:
-            self._queue.appendleft(waiting)
-        else:
-            self._queue.append(waiting)
-        self._queued_bytes += len(waiting.body)
+    def _enqueue(self, message: messages.Message, token: Hashable = None) -> None:
+        body = messages.encode_message(message)
+        if len(body) > limits.BODY_BYTES:
+            raise LocalBug(codes.BAD_ARGUMENT, f"a body of {len(body)} bytes")
+        self._waiting.add(Waiting(body, token, control=isinstance(message, messages.Grant)))
 
     def _flush(self) -> None:
         """Seal what the grants have room for; then make sure that more is on its way."""
-        while self._queue:
-            waiting = self._queue[0]
-            if not self._send.room_for(len(waiting.body), control=waiting.control):
-                break
-            self._queue.popleft()
-            self._queued_bytes -= len(waiting.body)
-            self._seal(waiting.body, waiting.token)
-        if self._send_state.state is SendState.OPEN and self._wants_more():
-            self._want()
+        while self._waiting and self._has_room(self._waiting.first):
+            self._seal(self._waiting.pop())
+        if self._send_state.state is SendState.OPEN:
+            self._want_if_needed()
+        elif self._send_state.state is SendState.EXHAUSTED:
+            self._drop_waiting()
 
-    def _wants_more(self) -> bool:
-        """Whether something waits, or a large table grant is nearly used up."""
-        if self._queue:
-            return True
-        current = self._send.current
-        return (
-            self._send.ahead == 1
-            and current.size > limits.TABLE_UNIT_BYTES
-            and current.remaining < current.size // 4
-        )
+    def _has_room(self, waiting: Waiting) -> bool:
+        return self._send.make_room(len(waiting.body), control=waiting.control)
 
-    def _want(self) -> None:
+    def _want_if_needed(self) -> None:
         """Ask for pad, if there is room left to ask; otherwise the other end sees it by itself."""
-        need = sum(len(waiting.body) + _TAG for waiting in self._queue)
-        body = messages.encode_message(messages.Want(max(need, 1)))
-        if self._send.room_for(len(body), control=False):
-            self._seal(body, token=None)
-            self._want_ordinal = self._sent
-        self._send_state.step(SendStep.WANTED)
+        if self._mark(self._outgoing) >= self._profile.capacity(self._outgoing):
+            # Both ends know the pad's end: asking would only use up what is left.
+            if self._waiting:
+                self._refused(codes.PAD_EXHAUSTED)
+        elif self._waiting or self._send.runs_low:
+            want = Waiting(messages.encode_message(messages.Want(max(self._waiting.pad_bytes, 1))))
+            if self._has_room(want):
+                self._seal(want)
+                self._want_ordinal = self._requests.sent
+            self._send_state.step(SendStep.WANTED)
 
-    def _seal(self, body: bytes, token: Hashable) -> None:
-        material = self._send.current
-        header = RecordHeader(
-            self._outgoing, len(body), self._profile.parties.link_id, material.start, material.position
-        )
+    def _refused(self, code: ErrorCode) -> None:
+        """The direction gets no more pad."""
+        self._send_state.step(SendStep.REFUSED)
+        self._out.notify(PadRefused(self._outgoing, code))
+        self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        """Seal what still fits; nothing else can be sealed any more.
+
+        Raises ``Refused`` (pad-exhausted) where not even a GRANT fits: the other end would stall.
+        """
+        for _ in range(len(self._waiting)):
+            waiting = self._waiting.pop()
+            if self._has_room(waiting):
+                self._seal(waiting)
+            elif waiting.control:
+                raise Refused(codes.PAD_EXHAUSTED, "no room for a grant")
+
+    def _seal(self, waiting: Waiting) -> None:
+        material, body = self._send.current, waiting.body
+        header = RecordHeader(self._outgoing, len(body), self._link_id, material.start, material.position)
         pad = material.take(material.position, _TAG + len(body))
         sealed = header.pack() + _xor(body, pad[_TAG:])
         self._out.send(sealed + mac.record_tag(material.r, pad[:_TAG], sealed))
-        self._sent += 1
-        if token is not None:
-            self._tokens[self._sent] = token
-            if len(self._tokens) > limits.ANSWERABLE_REQUESTS:
-                self._tokens.popitem(last=False)
+        self._requests.count(waiting.token)
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────
     def _read(self, now: float) -> None:
         """Open every whole record that arrived; a header is judged before its body is awaited."""
         while len(self._buffer) >= _HEADER:
             header = RecordHeader.parse(bytes(self._buffer[:_HEADER]))
-            if header.direction is not self._incoming or header.link_id != self._profile.parties.link_id:
+            if header.direction is not self._incoming or header.link_id != self._link_id:
                 raise PeerFault(codes.RECORD_HEADER, "direction or link")
-            self._receive.check(header)
+            material = self._receive.check(header)
             end = _HEADER + header.length + _TAG
             if len(self._buffer) < end:
                 return
             record = bytes(self._buffer[:end])
             del self._buffer[:end]
-            self._open(header, record, now)
+            self._open(material, header, record, now)
 
-    def _open(self, header: RecordHeader, record: bytes, now: float) -> None:
-        material = self._receive.check(header)
+    def _open(self, material: GrantMaterial, header: RecordHeader, record: bytes, now: float) -> None:
         first = material.position == R_BYTES
         pad = material.take(header.offset, _TAG + header.length)
         expected = mac.record_tag(material.r, pad[:_TAG], record[:-_TAG])
@@ -347,7 +372,7 @@ class Link:
         marks = raise_seen(self._marks, to_hub, to_kme, count)
         if marks != self._marks:
             self._marks = marks
-            self._out.persist(peer_seen(self._profile.parties.link_id, marks))
+            self._out.persist(peer_seen(self._link_id, marks))
 
     def _message(self, message: messages.Message | messages.Unknown, now: float) -> None:
         ordinal = self._arrived
@@ -367,18 +392,19 @@ class Link:
                 self._out.notify(Arrived(ordinal, message))
 
     def _reply(self, message: messages.Message) -> None:
-        self._enqueue(message, token=None)
+        """Answer. Raises ``Refused`` (link-busy) for an end that asks but does not let itself be answered."""
+        if self.busy:
+            raise Refused(codes.LINK_BUSY, "too many answers wait")
+        self._enqueue(message)
         self._flush()
 
     def _answered(self, request: int, answer: messages.Done | messages.Refuse) -> None:
         refusal = answer.refusal if isinstance(answer, messages.Refuse) else None
-        if request > self._sent:
-            raise PeerFault(codes.BODY_RANGE, "an answer to a request that was never made")
-        if refusal is not None and request == self._want_ordinal:
-            self._want_refused(refusal)
-        token = self._tokens.get(request)
+        token = self._requests.token(request)
         if token is not None:
             self._out.notify(Answered(token, refusal))
+        elif refusal is not None and request == self._want_ordinal:
+            self._want_refused(refusal)
 
     # ── grants of the direction that this end seals ─────────────────────────────────────────────
     def _granted(self, grant: messages.Grant) -> None:
@@ -392,13 +418,9 @@ class Link:
         self._take(self._outgoing, stretch)
 
     def _want_refused(self, refusal: int) -> None:
-        """Nothing that waits can be sealed any more, unless a grant came meanwhile."""
-        if self._send_state.state is not SendState.AWAITING_GRANT:
-            return
-        self._send_state.step(SendStep.REFUSED)
-        self._queue.clear()
-        self._queued_bytes = 0
-        self._out.notify(PadRefused(self._outgoing, messages.refusal_code(refusal)))
+        """Unless a grant came meanwhile, none will."""
+        if self._send_state.state is SendState.AWAITING_GRANT:
+            self._refused(messages.refusal_code(refusal))
 
     # ── grants of the direction that the other end seals ────────────────────────────────────────
     @property
@@ -412,7 +434,7 @@ class Link:
             self._reply(messages.Refuse(ordinal, messages.Refusal.PAD_EXHAUSTED))
 
     def _grant_if_exhausted(self) -> None:
-        if self._may_grant and self._receive.last.remaining < limits.GRANT_EXHAUSTED_BYTES:
+        if self._may_grant and self._receive.exhausted:
             self._grant(0)
 
     def _grant(self, size: int) -> bool:
@@ -438,6 +460,10 @@ class Link:
 
     # ── taking ──────────────────────────────────────────────────────────────────────────────────
     @property
+    def _link_id(self) -> LinkId:
+        return self._profile.parties.link_id
+
+    @property
     def _derived(self) -> bool:
         return self._profile.kind is PadKind.DERIVED
 
@@ -450,26 +476,22 @@ class Link:
             self._marks = replace(self._marks, to_hub=end)
         else:
             self._marks = replace(self._marks, to_kme=end)
-        self._taking.append(direction)
         session = self._session
-        self._out.persist(
-            TakeGrant(self._profile.parties.link_id, direction, stretch, session.kme_nonce, session.hub_nonce)
-        )
+        self._out.persist(TakeGrant(self._link_id, direction, stretch, session.kme_nonce, session.hub_nonce))
         if direction is self._outgoing:
             # Its announcement proves the announcer's own mark (it took the stretch first).
             self._raise_seen(*((end, 0) if direction is Direction.TO_HUB else (0, end)), 0)
 
     def _taken(self, material: GrantMaterial) -> None:
-        direction = self._taking.popleft()
-        if direction is self._outgoing:
-            self._send.add(material)
+        if material.direction is self._outgoing:
             self._send_state.step(SendStep.TAKEN)
-            if self._derived and not self._queue:
-                self._enqueue(messages.Moved(), token=None)
+            self._send.add(material)
+            if self._derived and not self._waiting:
+                self._enqueue(messages.Moved())
         else:
-            self._receive.add(material)
             self._receive_state.step(ReceiveStep.TAKEN)
-            self._enqueue(messages.Grant(material.start, material.count), token=None)
+            self._receive.add(material)
+            self._enqueue(messages.Grant(material.start, material.count))
         self._flush()
 
 

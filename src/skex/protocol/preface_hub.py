@@ -9,38 +9,32 @@ from enum import Enum, auto
 from typing import Final
 
 from skex.base import codes
-from skex.base.errors import PeerFault, SkexError
-from skex.base.ids import Direction
+from skex.base.errors import LocalBug
+from skex.base.ids import Direction, LinkId
 from skex.pad.material import GrantMaterial
 from skex.protocol.changes import PrefaceCounted
-from skex.protocol.effects import Collector, Effects
 from skex.protocol.session import (
     CAPABILITIES,
     HIGHEST_VERSION,
     LOWEST_VERSION,
     ClaimLink,
-    Failed,
-    GrantsFailed,
     GrantsTaken,
     LinkFound,
-    LinkPersist,
     LinkProfile,
     LookUpLink,
     Owned,
     PrefaceDone,
-    PrefaceEffects,
-    PrefaceEvent,
-    PrefaceNotice,
+    PrefaceEnd,
     Received,
+    RollbackNoted,
     Session,
     TakeGrant,
-    Transcript,
     check_stretch,
     first_stretch,
+    next_count,
     peer_seen,
     raise_seen,
     rolled_back,
-    wipe_unused,
 )
 from skex.protocol.states import StateMachine, Table
 from skex.wire import preface as frames
@@ -54,6 +48,7 @@ class HubState(Enum):
     LOOKING_UP = auto()
     AWAITING_KME_STATE = auto()
     AWAITING_OWNERSHIP = auto()
+    NOTING_ROLLBACK = auto()
     TAKING_TO_HUB = auto()
     AWAITING_KME_GRANT = auto()
     TAKING_TO_KME = auto()
@@ -68,6 +63,7 @@ class HubStep(Enum):
     LINK_FOUND = auto()
     KME_PROVED = auto()
     LINK_OWNED = auto()
+    ROLLBACK_SEEN = auto()
     GRANT_TAKEN = auto()
     GRANT_ACCEPTED = auto()
     FAULT = auto()
@@ -81,7 +77,10 @@ HUB_TABLE: Final[Table[HubState, HubStep]] = {
     (HubState.AWAITING_KME_STATE, HubStep.KME_PROVED): HubState.AWAITING_OWNERSHIP,
     (HubState.AWAITING_KME_STATE, HubStep.FAULT): HubState.CLOSED,
     (HubState.AWAITING_OWNERSHIP, HubStep.LINK_OWNED): HubState.TAKING_TO_HUB,
+    (HubState.AWAITING_OWNERSHIP, HubStep.ROLLBACK_SEEN): HubState.NOTING_ROLLBACK,
     (HubState.AWAITING_OWNERSHIP, HubStep.FAULT): HubState.CLOSED,
+    (HubState.NOTING_ROLLBACK, HubStep.LINK_OWNED): HubState.TAKING_TO_HUB,
+    (HubState.NOTING_ROLLBACK, HubStep.FAULT): HubState.CLOSED,
     (HubState.TAKING_TO_HUB, HubStep.GRANT_TAKEN): HubState.AWAITING_KME_GRANT,
     (HubState.TAKING_TO_HUB, HubStep.FAULT): HubState.CLOSED,
     (HubState.AWAITING_KME_GRANT, HubStep.GRANT_ACCEPTED): HubState.TAKING_TO_KME,
@@ -91,46 +90,55 @@ HUB_TABLE: Final[Table[HubState, HubStep]] = {
 }
 
 
-class HubPreface:
-    """The end that listens; it learns from frame 1 which link the connection claims to be."""
+HUB_INITIAL: Final = HubState.AWAITING_HELLO
 
-    def __init__(self, nonce: bytes) -> None:
+_DUE: Final = {
+    HubState.AWAITING_HELLO: frames.Hello.NUMBER,
+    HubState.AWAITING_KME_STATE: frames.KmeState.NUMBER,
+    HubState.AWAITING_KME_GRANT: frames.KmeGrant.NUMBER,
+}
+"""The frame that the KME owes. In other states it must be silent; behind frame 5 it may send records."""
+
+
+class HubPreface(PrefaceEnd):
+    """The end that listens; it learns from frame 1 which link the connection claims to be.
+
+    ``nonce`` (32 bytes) is fresh from the operating system for this connection.
+    """
+
+    def __init__(self, nonce: bytes, now: float) -> None:
+        super().__init__(LinkId(b""), now)
         self._nonce = nonce
-        self._machine: StateMachine[HubState, HubStep] = StateMachine(HUB_TABLE, HubState.AWAITING_HELLO)
-        self._transcript = Transcript()
-        self._out: Collector[LinkPersist, bytes, PrefaceNotice] = Collector()
+        self._machine: StateMachine[HubState, HubStep] = StateMachine(HUB_TABLE, HUB_INITIAL)
         self._version = HIGHEST_VERSION
-        self._kme_nonce = b""
+        self._kme_nonce: bytes  # set when frame 1 is read
         self._profile: LinkProfile  # set when the link is found
         self._kme: frames.KmeState  # set when frame 3 is verified
-        self._marks = Marks(0, 0, 0, 0, 0, 0)
+        self._marks: Marks  # set when the link is owned
         self._realm = (0, b"")
-        self._to_hub: GrantMaterial  # set when the first grant is taken
+        self._held: list[GrantMaterial] = []
 
     @property
     def state(self) -> HubState:
         """What this end awaits."""
         return self._machine.state
 
-    def handle(self, event: PrefaceEvent, now: float) -> PrefaceEffects:
-        """Advance by one event; a fault of any kind ends in one ``Failed``, with nothing sent."""
-        del now
-        if self.state in (HubState.DONE, HubState.CLOSED):
-            wipe_unused(event)
-            return Effects()
-        try:
-            self._dispatch(event)
-        except SkexError as error:
-            self._fail()
-            return Effects(notify=(Failed(error),))
-        return self._out.take()
+    @property
+    def finished(self) -> bool:
+        """Whether the preface ended, well or not."""
+        return self.state in (HubState.DONE, HubState.CLOSED)
+
+    @property
+    def paused(self) -> bool:
+        """While the last grant is taken: the KME may be sending records already."""
+        return self.state is HubState.TAKING_TO_KME
 
     def _fail(self) -> None:
-        if self.state in (HubState.AWAITING_KME_GRANT, HubState.TAKING_TO_KME):
-            self._to_hub.wipe()
+        for material in self._held:
+            material.wipe()
         self._machine.step(HubStep.FAULT)
 
-    def _dispatch(self, event: PrefaceEvent) -> None:
+    def _dispatch(self, event: Received | LinkFound | Owned | RollbackNoted | GrantsTaken) -> None:
         match event:
             case Received(data):
                 self._transcript.feed(data)
@@ -139,33 +147,30 @@ class HubPreface:
                 self._found(profile)
             case Owned() if self.state is HubState.AWAITING_OWNERSHIP:
                 self._owned(event)
+            case RollbackNoted() if self.state is HubState.NOTING_ROLLBACK:
+                self._accept()
             case GrantsTaken((material,)) if self.state is HubState.TAKING_TO_HUB:
                 self._took_to_hub(material)
             case GrantsTaken((material,)) if self.state is HubState.TAKING_TO_KME:
                 self._took_to_kme(material)
-            case GrantsFailed(error):
-                raise error
             case _:
-                raise PeerFault(codes.CONNECTION_CLOSED, self.state.name)
+                raise LocalBug(codes.BAD_STATE, f"{type(event).__name__} in {self.state.name}")
 
     def _read(self) -> None:
+        whole = None if self.paused else self._transcript.next_frame(_DUE.get(self.state))
+        if whole is None:
+            return
         if self.state is HubState.AWAITING_HELLO:
-            frame = self._transcript.next_frame(frames.Hello.NUMBER)
-            if frame is not None:
-                self._hello(frame)
+            self._hello(whole)
         elif self.state is HubState.AWAITING_KME_STATE:
-            frame = self._transcript.next_frame(frames.KmeState.NUMBER)
-            if frame is not None:
-                self._kme_proved(frame)
-        elif self.state is HubState.AWAITING_KME_GRANT:
-            frame = self._transcript.next_frame(frames.KmeGrant.NUMBER)
-            if frame is not None:
-                self._kme_granted(frame)
-        elif self.state is not HubState.TAKING_TO_KME:
-            raise PeerFault(codes.FRAME_UNEXPECTED, self.state.name)
+            self._kme_proved(whole)
+        else:
+            self._kme_granted(whole)
 
     def _hello(self, whole: bytes) -> None:
         frame, _ = frames.parse_frame(whole, frames.Hello)
+        self._link_id = frame.link_id
+        # Nearest to the offer where nothing is shared: the KME then ends the connection, knowing why.
         self._version = min(max(LOWEST_VERSION, frame.highest), HIGHEST_VERSION)
         self._kme_nonce = frame.nonce
         self._transcript.add(whole)
@@ -184,28 +189,32 @@ class HubPreface:
         self._transcript.verify(profile, self._version, frame.NUMBER, whole, proof)
         self._kme = frame
         self._machine.step(HubStep.KME_PROVED)
-        self._out.notify(ClaimLink(profile.parties.link_id))
+        self._out.notify(ClaimLink(self._link_id))
 
     def _owned(self, event: Owned) -> None:
-        profile, kme = self._profile, self._kme
-        link_id = profile.parties.link_id
-        stretch = first_stretch(profile, Direction.TO_HUB, event.marks.to_hub, kme.marks.to_hub)
-        noticed = rolled_back(link_id, event.marks, kme.marks)
+        self._marks = event.marks
         self._realm = (event.epoch, event.digest)
-        self._marks = replace(
-            raise_seen(event.marks, kme.marks.to_hub, kme.marks.to_kme, kme.marks.count),
-            to_hub=stretch.start + stretch.count,
-        )
-        self._machine.step(HubStep.LINK_OWNED)
-        self._out.persist(
-            TakeGrant(link_id, Direction.TO_HUB, stretch, self._kme_nonce, self._nonce),
-            peer_seen(link_id, self._marks),
-        )
-        if noticed is not None:
+        noticed = rolled_back(self._link_id, event.marks, self._kme.marks)
+        if noticed is None:
+            self._accept()
+        else:
+            self._machine.step(HubStep.ROLLBACK_SEEN)
             self._out.notify(noticed)
 
+    def _accept(self) -> None:
+        """Take the grant that the KME will seal with."""
+        own, kme = self._marks, self._kme.marks
+        stretch = first_stretch(self._profile, Direction.TO_HUB, own.to_hub, kme.to_hub)
+        seen = raise_seen(own, kme.to_hub, kme.to_kme, kme.count)
+        self._marks = replace(seen, to_hub=stretch.start + stretch.count)
+        self._machine.step(HubStep.LINK_OWNED)
+        self._out.persist(
+            TakeGrant(self._link_id, Direction.TO_HUB, stretch, self._kme_nonce, self._nonce),
+            peer_seen(self._link_id, self._marks),
+        )
+
     def _took_to_hub(self, material: GrantMaterial) -> None:
-        self._to_hub = material
+        self._held.append(material)
         epoch, digest = self._realm
         frame = frames.HubState(
             self._marks, epoch, digest, Stretch(material.start, material.count), CAPABILITIES
@@ -219,22 +228,22 @@ class HubPreface:
         self._transcript.verify(profile, self._version, frame.NUMBER, whole, proof)
         check_stretch(profile, Direction.TO_KME, frame.grant, self._marks.to_kme)
         end = frame.grant.start + frame.grant.count
-        peer_count = self._kme.marks.count + 1
+        kme = self._kme.marks
         self._marks = replace(
-            raise_seen(self._marks, self._marks.to_hub, end, peer_count),
+            raise_seen(self._marks, self._marks.to_hub, end, next_count(kme.count)),
             to_kme=end,
-            count=self._marks.count + 1,
+            count=next_count(self._marks.count, kme.seen_count),
         )
-        link_id = profile.parties.link_id
         self._machine.step(HubStep.GRANT_ACCEPTED)
         self._out.persist(
-            TakeGrant(link_id, Direction.TO_KME, frame.grant, self._kme_nonce, self._nonce),
-            PrefaceCounted(link_id, self._marks.count),
-            peer_seen(link_id, self._marks),
+            TakeGrant(self._link_id, Direction.TO_KME, frame.grant, self._kme_nonce, self._nonce),
+            PrefaceCounted(self._link_id, self._marks.count),
+            peer_seen(self._link_id, self._marks),
         )
 
     def _took_to_kme(self, material: GrantMaterial) -> None:
         kme = self._kme
+        (to_hub,) = self._held
         self._machine.step(HubStep.GRANT_TAKEN)
         epoch, digest = self._realm
         session = Session(
@@ -243,9 +252,9 @@ class HubPreface:
             kme_nonce=self._kme_nonce,
             hub_nonce=self._nonce,
             send=material,
-            receive=self._to_hub,
+            receive=to_hub,
             marks=self._marks,
-            peer_count=kme.marks.count + 1,
+            peer_count=next_count(kme.marks.count),
             peer_capabilities=kme.capabilities,
             incarnation=kme.incarnation,
             hub_epoch=epoch,

@@ -8,18 +8,20 @@ that all marks of a link have one writer.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 from skex.base import codes, limits
-from skex.base.errors import PeerFault, Refused, SkexError
+from skex.base.errors import ErrorCode, PeerFault, Refused, SkexError
 from skex.base.ids import Direction, Incarnation, LinkId
 from skex.base.secret import Secret
 from skex.crypto import kdf, mac
 from skex.pad.kinds import PadKind
 from skex.pad.material import GrantMaterial
-from skex.protocol.changes import LinkChange, PeerSeen
-from skex.protocol.effects import Effects
+from skex.protocol.changes import LinkChange, LinkFrozen, PeerSeen
+from skex.protocol.effects import Collector, Effects
+from skex.protocol.traffic import Tick
 from skex.wire import preface as frames
 from skex.wire.preface import Marks, Parties, Stretch
 
@@ -52,9 +54,10 @@ class LinkProfile:
 # ── what the shell is asked for, and answers with ───────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class TakeGrant:
-    """Prepare the stretch, make its new mark durable in this same set, finish it.
+    """Prepare the stretch, make its new mark durable in this same set, finish it (``taking.Taking``).
 
-    Answered by ``GrantsTaken`` (all of a set) or ``GrantsFailed`` (none of it, nothing committed).
+    Answered by one ``GrantsTaken`` for all of a set, after what the set sends and notifies; or by
+    ``GrantsFailed``: then nothing of the set is sent or notified.
     """
 
     link_id: LinkId
@@ -83,9 +86,10 @@ class LinkFound:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """The answer to ``ClaimLink``: older connections are gone and these marks are durable.
+    """The answer to ``ClaimLink``: older connections are gone, with every set of theirs carried out.
 
-    ``epoch`` and ``digest`` name the realm file in use (the hub's are sent, the KME's ignored).
+    ``marks`` are durable: of each direction the higher of the store's and the pad file's. ``epoch`` and
+    ``digest`` name the realm file in use (the hub's are sent, the KME's ignored).
     """
 
     marks: Marks
@@ -102,14 +106,21 @@ class GrantsTaken:
 
 @dataclass(frozen=True, slots=True)
 class GrantsFailed:
-    """A pad refused; nothing of the set was committed."""
+    """A pad refused, or erasing failed: there is no material."""
 
     error: SkexError
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackNoted:
+    """The answer to ``RolledBack``: whoever must know of it does, also after a crash."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLost:
-    """The connection is gone."""
+    """The connection is gone; ``code`` (a peer's fault) says why, such as link-replaced."""
+
+    code: ErrorCode = codes.CONNECTION_CLOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +139,11 @@ class ClaimLink:
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
-    """The other end saw this end further than it is now. ``own`` and ``seen`` say what differs."""
+    """The other end saw this end further than it is now. ``own`` and ``seen`` say what differs.
+
+    Answer with ``RollbackNoted``. Nothing is taken before that, because the first grants bring this
+    end's marks up to date: after them the evidence is gone.
+    """
 
     link_id: LinkId
     own: tuple[int, int, int]
@@ -147,7 +162,7 @@ class Session:
     """What a finished preface hands to the link.
 
     ``marks`` are this end's as now durable; ``rest`` are bytes that came behind the last frame.
-    ``peer_count`` is the preface count that the other end has once it finished its own part.
+    ``peer_count`` is the least preface count that the other end has once it finished its own part.
     """
 
     profile: LinkProfile
@@ -172,9 +187,65 @@ class PrefaceDone:
     session: Session
 
 
-PrefaceEvent: TypeAlias = Received | LinkFound | Owned | GrantsTaken | GrantsFailed | ConnectionLost
+PrefaceEvent: TypeAlias = (
+    Received | LinkFound | Owned | RollbackNoted | GrantsTaken | GrantsFailed | ConnectionLost | Tick
+)
 PrefaceNotice: TypeAlias = LookUpLink | ClaimLink | RolledBack | Failed | PrefaceDone
 PrefaceEffects: TypeAlias = Effects[LinkPersist, bytes, PrefaceNotice]
+
+
+class PrefaceEnd(ABC):
+    """What handling an event means at either end; an end adds what it awaits and does."""
+
+    def __init__(self, link_id: LinkId, now: float) -> None:
+        self._link_id = link_id
+        self._deadline = now + limits.PREFACE_SECONDS
+        self._transcript = Transcript()
+        self._out: Collector[LinkPersist, bytes, PrefaceNotice] = Collector()
+
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether the preface ended, well or not."""
+
+    @property
+    @abstractmethod
+    def paused(self) -> bool:
+        """Whether more bytes could only be kept: the shell stops reading from the connection."""
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When a ``Tick`` is due: the whole preface has a time limit."""
+        return None if self.finished else self._deadline
+
+    @final
+    def handle(self, event: PrefaceEvent, now: float) -> PrefaceEffects:
+        """Advance by one event; a fault of any kind ends in one ``Failed``, with nothing sent."""
+        if self.finished:
+            wipe_unused(event)
+            return Effects()
+        try:
+            if isinstance(event, ConnectionLost):
+                raise PeerFault(event.code)
+            if isinstance(event, GrantsFailed):
+                raise event.error
+            if not isinstance(event, Tick):
+                self._dispatch(event)
+            elif now >= self._deadline:
+                raise PeerFault(codes.PEER_SILENT)
+        except SkexError as error:
+            wipe_unused(event)
+            self._fail()
+            return failure(self._link_id, error)
+        return self._out.take()
+
+    @abstractmethod
+    def _dispatch(self, event: Received | LinkFound | Owned | RollbackNoted | GrantsTaken) -> None:
+        """Act on one event. Raises for every one that is not due."""
+
+    @abstractmethod
+    def _fail(self) -> None:
+        """Close, and wipe what is held."""
 
 
 class Transcript:
@@ -182,32 +253,44 @@ class Transcript:
 
     def __init__(self) -> None:
         self._frames: list[bytes] = []
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def add(self, frame: bytes) -> None:
         """Remember a frame, whole."""
         self._frames.append(frame)
 
     def feed(self, data: bytes) -> None:
-        """Take in bytes that arrived. Raises ``PeerFault`` beyond what may wait."""
+        """Take in bytes that arrived. Raises ``Refused`` (link-busy) beyond what may wait."""
         self._buffer += data
         if len(self._buffer) > limits.LINK_QUEUE_BYTES:
-            raise PeerFault(codes.FRAME_UNEXPECTED, "more bytes than a preface may queue")
+            raise Refused(codes.LINK_BUSY, "more bytes than may wait behind a preface")
 
     def rest(self) -> bytes:
         """The bytes behind the last frame, handed out once."""
-        rest, self._buffer = self._buffer, b""
+        rest, self._buffer = bytes(self._buffer), bytearray()
         return rest
 
-    def next_frame(self, number: int) -> bytes | None:
-        """The frame ``number`` once all its bytes are there; its header is checked at once."""
+    def next_frame(self, number: int | None) -> bytes | None:
+        """The frame ``number`` once all its bytes are there; its header is checked at once.
+
+        None: no frame is due. Raises ``PeerFault`` (frame-unexpected) for bytes that nothing entitles the
+        other end to: it must wait for an answer to each frame but the last, behind which records come.
+        """
+        frame = None if number is None else self._cut_frame(number)
+        answer_due = number is None or (frame is not None and number != frames.KmeGrant.NUMBER)
+        if answer_due and self._buffer:
+            raise PeerFault(codes.FRAME_UNEXPECTED, "bytes while no frame is due")
+        return frame
+
+    def _cut_frame(self, number: int) -> bytes | None:
         if len(self._buffer) < frames.FRAME_HEADER_BYTES:
             return None
-        frames.check_header(self._buffer, number)
+        frames.check_header(bytes(self._buffer[: frames.FRAME_HEADER_BYTES]), number)
         size = frames.frame_bytes(number)
         if len(self._buffer) < size:
             return None
-        frame, self._buffer = self._buffer[:size], self._buffer[size:]
+        frame = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return frame
 
     def proved(self, profile: LinkProfile, version: int, frame: frames.Frame) -> bytes:
@@ -242,7 +325,7 @@ def check_stretch(profile: LinkProfile, direction: Direction, stretch: Stretch, 
 
 
 def first_stretch(profile: LinkProfile, direction: Direction, *marks: int) -> Stretch:
-    """The first grant of a connection: one position, at the higher of both ends' marks.
+    """The first grant of a connection: one position, at the highest of the marks.
 
     Raises ``Refused`` (pad-exhausted).
     """
@@ -253,12 +336,23 @@ def first_stretch(profile: LinkProfile, direction: Direction, *marks: int) -> St
 
 
 def rolled_back(link_id: LinkId, own: Marks, stated: Marks) -> RolledBack | None:
-    """What to report if the other end saw this end further than it is; it is no ground to stop."""
+    """What to report if the other end saw this end further than it is; it is no ground to stop.
+
+    ``own`` are this end's marks, ``stated`` those of a verified frame 3 or 4 of the other end.
+    """
     mine = (own.to_hub, own.to_kme, own.count)
     seen = (stated.seen_to_hub, stated.seen_to_kme, stated.seen_count)
     if any(have < was for have, was in zip(mine, seen, strict=True)):
         return RolledBack(link_id, mine, seen)
     return None
+
+
+def next_count(own: int, seen: int = 0) -> int:
+    """The preface count after one more. An end that was rolled back goes on from what the other saw.
+
+    So one rollback is noticed once, not again at every preface until the count has caught up.
+    """
+    return min(max(own, seen) + 1, limits.PREFACE_COUNT_MAX)
 
 
 def raise_seen(marks: Marks, to_hub: int, to_kme: int, count: int) -> Marks:
@@ -281,3 +375,9 @@ def wipe_unused(event: object) -> None:
     if isinstance(event, GrantsTaken):
         for material in event.materials:
             material.wipe()
+
+
+def failure(link_id: LinkId, error: SkexError) -> Effects[LinkPersist, bytes, Failed]:
+    """How a connection ends: nothing is sent. A chain that would have to jump too far freezes its link."""
+    frozen = (LinkFrozen(link_id, error.code.name),) if error.code is codes.PAD_JUMP else ()
+    return Effects(persist=frozen, notify=(Failed(error),))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self, TypeAlias, TypeVar
+from typing import ClassVar, Final, TypeAlias, TypeVar
 
 from skex.base import codes, limits
 from skex.base.errors import PeerFault
@@ -53,8 +53,11 @@ class Marks:
 
     @classmethod
     def unpack(cls, data: bytes) -> Marks:
-        """The inverse of ``pack``."""
-        return cls(*cls.LAYOUT.unpack(data))
+        """The inverse of ``pack``. Raises ``PeerFault`` (frame-malformed) for a count out of range."""
+        marks = cls(*cls.LAYOUT.unpack(data))
+        if max(marks.count, marks.seen_count) > limits.PREFACE_COUNT_MAX:
+            raise _fault("a preface count beyond its range")
+        return marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Hello:
         return self.LAYOUT.pack(MAGIC, self.lowest, self.highest, 0, self.link_id, self.nonce)
 
     @classmethod
-    def parse(cls, payload: bytes) -> Self:
+    def parse(cls, payload: bytes) -> Hello:
         """Read the payload. Raises ``PeerFault`` (frame-malformed)."""
         magic, lowest, highest, reserved, link_id, nonce = cls.LAYOUT.unpack(payload)
         if magic != MAGIC or reserved or not 1 <= lowest <= highest:
@@ -120,7 +123,7 @@ class HubNonce:
         return self.LAYOUT.pack(self.version, 0, 0, self.nonce)
 
     @classmethod
-    def parse(cls, payload: bytes) -> Self:
+    def parse(cls, payload: bytes) -> HubNonce:
         """Read the payload without its proof. Raises ``PeerFault`` (frame-malformed)."""
         version, reserved, also_reserved, nonce = cls.LAYOUT.unpack(payload)
         if reserved or also_reserved or version == 0:
@@ -143,8 +146,8 @@ class KmeState:
         return self.LAYOUT.pack(self.marks.pack(), self.incarnation, self.capabilities)
 
     @classmethod
-    def parse(cls, payload: bytes) -> Self:
-        """Read the payload without its proof."""
+    def parse(cls, payload: bytes) -> KmeState:
+        """Read the payload without its proof. Raises ``PeerFault`` (frame-malformed)."""
         marks, incarnation, capabilities = cls.LAYOUT.unpack(payload)
         return cls(Marks.unpack(marks), Incarnation(incarnation), capabilities)
 
@@ -168,7 +171,7 @@ class HubState:
         )
 
     @classmethod
-    def parse(cls, payload: bytes) -> Self:
+    def parse(cls, payload: bytes) -> HubState:
         """Read the payload without its proof. Raises ``PeerFault`` (frame-malformed)."""
         marks, epoch, digest, grant, capabilities = cls.LAYOUT.unpack(payload)
         if epoch == 0:
@@ -189,13 +192,13 @@ class KmeGrant:
         return self.grant.pack()
 
     @classmethod
-    def parse(cls, payload: bytes) -> Self:
+    def parse(cls, payload: bytes) -> KmeGrant:
         """Read the payload without its proof. Raises ``PeerFault`` (frame-malformed)."""
         return cls(Stretch.unpack(payload))
 
 
 Frame: TypeAlias = Hello | HubNonce | KmeState | HubState | KmeGrant
-FrameT = TypeVar("FrameT", bound=Frame)
+FrameT = TypeVar("FrameT", Hello, HubNonce, KmeState, HubState, KmeGrant)
 _KINDS: Final[dict[int, type[Frame]]] = {
     kind.NUMBER: kind for kind in (Hello, HubNonce, KmeState, HubState, KmeGrant)
 }
