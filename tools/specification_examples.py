@@ -36,7 +36,7 @@ from skex.wire.realm import Hub, HubAttributes, HubStatus, Realm
 from skex.wire.record import RecordHeader
 
 LINK: Final = LinkId(bytes.fromhex("a0a1a2a3a4a5a6a7"))
-LINK_KEY: Final = bytes(range(0x00, 0x40))
+LINK_KEY: Final = bytes(range(0x40))
 KME_NONCE: Final = bytes(range(0x40, 0x60))
 HUB_NONCE: Final = bytes(range(0x60, 0x80))
 SEED: Final = bytes(range(0x80, 0xC0))
@@ -65,7 +65,9 @@ def realm() -> Realm:
     """Three hubs, any two of which carry a batch."""
     hubs = []
     for number, place in ((1, "CH"), (2, "NO"), (3, "SG")):
-        attributes = HubAttributes(f"operator {number}", place, f"hosting {number}", f"admin {number}", "skex")
+        attributes = HubAttributes(
+            f"operator {number}", place, f"hosting {number}", f"admin {number}", "skex"
+        )
         address = f"hub-{number}.example.net:7300"
         name, coordinate = HubName(f"hub-{number}"), Coordinate(number)
         hubs.append(Hub(name, coordinate, HubStatus.ACTIVE, address, attributes))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from skex.base import codes, limits
 from skex.base.errors import Family
@@ -102,39 +102,55 @@ def _name(kind: type[object]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).upper()
 
 
-def _link_messages() -> str:
-    ways: dict[int, list[str]] = {}
+DirectionT = TypeVar("DirectionT", bound=IntEnum)
+
+
+def _types(
+    kinds: Mapping[DirectionT, Mapping[int, Callable[..., object]]],
+) -> list[tuple[int, str, list[DirectionT]]]:
+    """Every message type: its number, its name, and the directions that it may run in."""
+    ways: dict[int, list[DirectionT]] = {}
     names = {}
-    for direction, kinds in messages._KINDS.items():
-        for number, read in kinds.items():
-            ways.setdefault(number, []).append("KME → hub" if direction is Direction.TO_HUB else "hub → KME")
+    for direction, readers in kinds.items():
+        for number, read in readers.items():
+            ways.setdefault(number, []).append(direction)
             names[number] = _name(read.__self__)  # type: ignore[attr-defined]  # a class method's class
+    return [(number, names[number], way) for number, way in sorted(ways.items())]
+
+
+def _link_messages() -> str:
+    ways = {Direction.TO_HUB: "KME → hub", Direction.TO_KME: "hub → KME"}
+    kinds = _types(messages._KINDS)  # noqa: SLF001  # what decodes is what is documented
     rows = [
-        (number, f"[{names[number]}](#{_anchor(names[number])})", "both ways" if len(way) > 1 else way[0])
-        for number, way in sorted(ways.items())
+        (number, f"[{name}](#{name.lower()})", "both ways" if len(way) > 1 else ways[way[0]])
+        for number, name, way in kinds
     ]
     return table(("Type", "Message", "Way"), rows)
 
 
 def _peer_messages() -> str:
-    ways: dict[int, list[str]] = {}
-    names = {}
-    for direction, kinds in peer._KINDS.items():
-        for number, read in kinds.items():
-            ways.setdefault(number, []).append(direction.name)
-            names[number] = _name(read.__self__)  # type: ignore[attr-defined]  # a class method's class
-    rows = [(number, names[number], " and ".join(way)) for number, way in sorted(ways.items())]
+    kinds = _types(peer._KINDS)  # noqa: SLF001  # what decodes is what is documented
+    rows = [
+        (number, f"[{name}](#{name.lower()})", " and ".join(one.name for one in way))
+        for number, name, way in kinds
+    ]
     return table(("Type", "Message", "Direction"), rows)
 
 
-def _anchor(name: str) -> str:
-    return name.lower()
+_FRAMES: Final = (
+    preface.Hello,
+    preface.HubNonce,
+    preface.KmeState,
+    preface.HubState,
+    preface.KmeGrant,
+)
 
 
 def _frames() -> str:
     rows = []
-    for number, kind in sorted(preface._KINDS.items()):
-        payload, proof = kind.LAYOUT.size, preface.PROOF_BYTES if number > 1 else 0
+    for kind in _FRAMES:
+        number, payload = kind.NUMBER, kind.LAYOUT.size
+        proof = preface.PROOF_BYTES if number > 1 else 0
         rows.append(
             (
                 number,
@@ -184,7 +200,6 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "purposes": _numbers(context.Purpose),
     "hub-status": _numbers(realm.HubStatus),
     "pad-kinds": _numbers(PadKind),
-    "directions": _numbers(Direction),
     "link-messages": _link_messages,
     "peer-messages": _peer_messages,
     "frames": _frames,
