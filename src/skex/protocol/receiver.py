@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, assert_never
 
 from skex.base import codes, limits
 from skex.base.errors import LocalBug, Refused
@@ -296,6 +296,8 @@ class Receiver:
                 self._on_realms(realms, now)
             case Tick():
                 self._on_time(now)
+            case _:
+                assert_never(event)
         self._name_liars()
         return self._out.take()
 
@@ -456,6 +458,8 @@ class Receiver:
                 for other in self._gathering.groups_of(of):
                     self._gathering.abort(other)
                 self._out.notify(TwoCandidates(of.sender, of.batch, accepted=of in self._holding))
+            case _:
+                assert_never(outcome)
 
     # ── accepting ───────────────────────────────────────────────────────────────────────────────
     def _accept(self, group: Group, found: Found, now: float) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, assert_never
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, LocalBug, PeerFault
@@ -346,6 +346,8 @@ class Sender:
                     self._give_up(batch, BatchStep.DEADLINE_PASSED)
             case FromHub() | AnsweredByHub():
                 raise LocalBug(codes.BAD_ARGUMENT, "not for a sender")
+            case _:
+                assert_never(event)
         return self._out.take()
 
     # ── making a batch ──────────────────────────────────────────────────────────────────────────
@@ -568,10 +570,8 @@ class _Answers:
     def note(self, peer: KmeName, batch: BatchId, now: float) -> None:
         """The batch is answered now; forget answers that are past."""
         self._answered[peer, batch] = now
-        for key, at in list(self._answered.items()):
-            if now - at < limits.ANSWER_AGAIN_SECONDS:
-                break
-            del self._answered[key]
+        while now - next(iter(self._answered.values())) >= limits.ANSWER_AGAIN_SECONDS:
+            del self._answered[next(iter(self._answered))]
 
     def again(
         self, hub: HubName, peer: KmeName, batch: BatchId, now: float

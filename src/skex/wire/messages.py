@@ -141,7 +141,7 @@ class Refuse:
 
     def to_value(self) -> Value:
         """The body as a value."""
-        return [self.TYPE, self.request, self.refusal]
+        return [self.TYPE, self.request, int(self.refusal)]
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Refuse:

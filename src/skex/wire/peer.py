@@ -288,7 +288,7 @@ class NotAssigned:
 
     def to_value(self) -> Value:
         """The message as a value."""
-        return [self.TYPE, self.request, self.incarnation, self.refusal]
+        return [self.TYPE, self.request, self.incarnation, int(self.refusal)]
 
     @classmethod
     def from_fields(cls, fields: Fields) -> NotAssigned:
