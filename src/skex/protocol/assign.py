@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, LocalBug, PeerFault
@@ -380,6 +380,8 @@ class Assigner:
                 self._start()
             case Tick():
                 self._tick(now)
+            case _:
+                assert_never(event)
         return self._out.take()
 
     def _find(self, peer: KmeName, request: RequestId) -> _Request | None:

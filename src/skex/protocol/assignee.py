@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, assert_never
 
 from skex.base import limits
 from skex.base.ids import BatchId, HubName, Incarnation, KmeName, RequestId, SaeId, kme_of
@@ -142,6 +142,12 @@ class _Record:
             self.machine.step(RecordStep.HOLD_OVER)
         return self.machine.state is RecordState.HELD
 
+    def renew(self, attempt: int, now: float, held_until: float) -> None:
+        """A later sending came: hold anew, also what had lapsed and was not voided yet."""
+        self.is_held(now)
+        self.machine.step(RecordStep.RENEWED)
+        self.attempt, self.held_until = attempt, held_until
+
     def is_repeated_by(self, message: Assign) -> bool:
         """Equal incarnation and content: the same ASSIGN, sent again."""
         mine = self.assigned
@@ -262,6 +268,8 @@ class Assignee:
                     self._assign(sender, hub, message, now)
                 else:
                     self._void(sender, hub, message, now)
+            case _:
+                assert_never(event)
         return self._out.take()
 
     def answered(self, sender: KmeName, batch: BatchId, *, ok: bool) -> None:
@@ -304,8 +312,7 @@ class Assignee:
             self._record(sender, message, now)
         elif message.attempt > known.attempt:
             # A replayed sending is answered, but postpones no VOID.
-            known.machine.step(RecordStep.RENEWED)
-            known.attempt, known.held_until = message.attempt, self._held_until(now)
+            known.renew(message.attempt, now, self._held_until(now))
         assigned = Assigned(message.request, self._incarnation, self._hold, message.attempt)
         self._out.send(Post(hub, Role.RECEIVER, sender, assigned))
 

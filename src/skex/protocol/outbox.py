@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final, Never, TypeAlias
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode
@@ -105,7 +105,7 @@ def direction_of(role: Role) -> PeerDirection:
 
 
 OutboxNotice: TypeAlias = ControlArrived | ControlGivenUp
-OutboxEffects: TypeAlias = Effects[ControlQueued | ControlDone, object, OutboxNotice]
+OutboxEffects: TypeAlias = Effects[ControlQueued | ControlDone, Never, OutboxNotice]
 
 
 class Outbox:
@@ -115,7 +115,7 @@ class Outbox:
 
     def __init__(self, queued: Iterable[ControlQueued], now: float) -> None:
         """``queued`` as stored, oldest first."""
-        self._out: Collector[ControlQueued | ControlDone, object, OutboxNotice] = Collector()
+        self._out: Collector[ControlQueued | ControlDone, Never, OutboxNotice] = Collector()
         self._peers: dict[KmeName, dict[RequestId, Control]] = {}
         self._timers: Timers[ControlToken] = Timers()
         for one in queued:

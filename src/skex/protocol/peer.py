@@ -453,7 +453,7 @@ class PeerMessages:
     def _to_assigner(self, event: AssignerEvent, now: float) -> None:
         self._absorb(self._assigner.handle(event, now), now)
 
-    def _absorb(self, effects: Effects[Change, object, PeerNotice], now: float) -> None:
+    def _absorb(self, effects: Effects[Change, Post | MustArrive, PeerNotice], now: float) -> None:
         """Make what a part decided one set with everything else that this event brings."""
         self._out.persist(*effects.persist)
         for send in effects.send:
@@ -461,7 +461,7 @@ class PeerMessages:
                 self._post(send)
                 if isinstance(send.message, Assign):
                     self._renewals.asked(send.peer, now, has_root=True)
-            elif isinstance(send, MustArrive):
+            else:
                 self._must_arrive(send, now)
         self._out.notify(*effects.notify)
 
