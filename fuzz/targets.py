@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from skex.base import limits
 from skex.base.errors import PeerFault, Refused
@@ -18,7 +18,7 @@ from skex.wire.claim import Claim
 from skex.wire.codec import Fields, Value, encode
 from skex.wire.context import CompactContext
 from skex.wire.peer import Envelope, PeerDirection
-from skex.wire.preface import Frame, Hello, HubNonce, HubState, KmeGrant, KmeState
+from skex.wire.preface import Hello, HubNonce, HubState, KmeGrant, KmeState
 from skex.wire.realm import Realm
 from skex.wire.record import RecordHeader
 
@@ -46,7 +46,7 @@ def _structure(read: Callable[[Fields], CompactContext | Claim], data: bytes) ->
     return encode(read(Fields(value)).to_value())
 
 
-def _frame(kind: type[Frame], data: bytes) -> bytes:
+def _frame(kind: Any, data: bytes) -> bytes:
     frame, proof = preface.parse_frame(data, kind)
     return preface.unproved_bytes(frame) + proof
 
@@ -56,7 +56,7 @@ def _frame_header(number: int, data: bytes) -> bytes:
     return data
 
 
-_FRAMES: Final[tuple[type[Frame], ...]] = (Hello, HubNonce, KmeState, HubState, KmeGrant)
+_FRAMES: Final = (Hello, HubNonce, KmeState, HubState, KmeGrant)
 
 _DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "value": _value,

@@ -161,6 +161,7 @@ _ordinals = st.integers(1, 2**64 - 1)
 _both_ways: SearchStrategy[Message] = st.one_of(
     _grants(),
     st.builds(messages.Want, _positive),
+    st.just(messages.Moved()),
     st.builds(messages.Refuse, _ordinals, st.integers(1, 2**16 - 1)),
 )
 _MESSAGES: Final[Mapping[Direction, SearchStrategy[Message]]] = {
@@ -282,7 +283,8 @@ def realms(draw: DrawFn) -> Realm:
 
 
 # ── preface and records ─────────────────────────────────────────────────────────────────────────
-marks = st.builds(Marks, u32, u32, u64, u32, u32, u64)
+_counts = st.integers(0, limits.PREFACE_COUNT_MAX)
+marks = st.builds(Marks, u32, u32, _counts, u32, u32, _counts)
 
 
 @st.composite

@@ -111,6 +111,7 @@ LINK_SAMPLES: Final = (
     *(_link(direction, messages.Grant(5, 32)) for direction in Direction),
     *(_link(direction, messages.Want(4096)) for direction in Direction),
     *(_link(direction, messages.Refuse(1, 11)) for direction in Direction),
+    *(_link(direction, messages.Moved()) for direction in Direction),
     _link(_TO_HUB, messages.Share(KME, 7, CONTEXT, bytes(16), SHARE_BYTES)),
     _link(_TO_HUB, messages.Confirm(KME, CONFIRMATION)),
     _link(_TO_HUB, messages.Peer(KME, b"envelope")),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,10 @@ LAYOUTS: list[tuple[Frame, bytes]] = [
 ]
 
 
+def _kind(frame: Frame) -> Any:
+    return type(frame)
+
+
 def _whole(frame: Frame) -> bytes:
     return unproved_bytes(frame) + (b"" if frame.NUMBER == 1 else PROOF)
 
@@ -61,7 +66,7 @@ def _whole(frame: Frame) -> bytes:
 def test_frame_is_laid_out_as_specified(frame: Frame, expected: bytes) -> None:
     assert unproved_bytes(frame) == expected
     proof = b"" if frame.NUMBER == 1 else PROOF
-    assert parse_frame(expected + proof, type(frame)) == (frame, proof)
+    assert parse_frame(expected + proof, _kind(frame)) == (frame, proof)
 
 
 @pytest.mark.parametrize("number", range(1, 6))
@@ -73,7 +78,7 @@ def test_every_frame_fits_what_is_read_from_an_unproved_end(number: int) -> None
 def test_frame_cut_short_or_extended_is_refused(frame: Frame, _: bytes) -> None:
     whole = _whole(frame)
     for data in (b"", whole[:3], whole[:4], whole[:-1], whole + b"\x00"):
-        assert refusal_of(lambda spoiled: parse_frame(spoiled, type(frame)), data) is codes.FRAME_LENGTH
+        assert refusal_of(lambda spoiled: parse_frame(spoiled, _kind(frame)), data) is codes.FRAME_LENGTH
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01", b"\x01\x00\x00"])
@@ -109,6 +114,9 @@ def test_header_with_another_length_or_a_reserved_bit_is_refused(number: int) ->
         (2, 4, b"\x00"),  # version 0
         (2, 5, b"\x01"),  # reserved
         (2, 6, b"\x00\x01"),  # reserved
+        (3, 12, b"\x00\x20"),  # count
+        (3, 28, b"\x00\x20"),  # seen count
+        (4, 12, b"\x00\x20"),
         (4, 36, b"\x00\x00\x00\x00"),  # epoch 0
         (4, 108, b"\x00\x00\x00\x00"),  # an empty grant
         (4, 104, b"\xff\xff\xff\xff"),  # a grant beyond the last position
@@ -121,7 +129,7 @@ def test_field_that_the_protocol_forbids_is_refused(number: int, offset: int, sp
     frame = LAYOUTS[number - 1][0]
     data = bytearray(_whole(frame))
     data[offset : offset + len(spoiled)] = spoiled
-    assert refusal_of(lambda given: parse_frame(given, type(frame)), bytes(data)) is codes.FRAME_MALFORMED
+    assert refusal_of(lambda given: parse_frame(given, _kind(frame)), bytes(data)) is codes.FRAME_MALFORMED
 
 
 @pytest.mark.parametrize(
@@ -130,6 +138,12 @@ def test_field_that_the_protocol_forbids_is_refused(number: int, offset: int, sp
 )
 def test_grant_up_to_the_last_position_passes(stretch: Stretch) -> None:
     assert Stretch.unpack(stretch.pack()) == stretch
+
+
+def test_highest_count_of_prefaces_passes() -> None:
+    marks = Marks(2**32 - 1, 2**32 - 1, 2**53 - 1, 2**32 - 1, 2**32 - 1, 2**53 - 1)
+    assert limits.PREFACE_COUNT_MAX == 2**53 - 1
+    assert Marks.unpack(marks.pack()) == marks
 
 
 @pytest.mark.parametrize("hello", [Hello(1, 1, LINK, NONCE), Hello(255, 255, LINK, NONCE)])
