@@ -87,6 +87,11 @@ lock: setup ## Renew requirements/*.txt; ARGS=--upgrade for the newest, ARGS='-P
 	$(headline) 'dev.txt'
 	@$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
 
+.PHONY: docs
+docs: setup ## Rewrite the generated parts of docs/spec from the code
+	@$(BIN)/python tools/specification.py
+	@$(BIN)/python tools/diagrams.py
+
 .PHONY: clean
 clean: ## Remove .venv and everything generated
 	@rm -rf $(VENV) build dist src/*.egg-info .coverage .coverage.* htmlcov .hypothesis .import_linter_cache \
