@@ -127,6 +127,23 @@ class KmeMemory:
         """As the sender's ``Commits`` port says."""
         return (peer, batch) in self.sent
 
+    def free_keys(self) -> KeySet:
+        """Traffic keys that this end made and that are neither offered, delivered nor void."""
+        free = KeySet()
+        for row in self.sent.values():
+            if row.batch.context.purpose:
+                free.add(row.left.ranges())
+        for offered in self.offered.values():
+            free.remove(offered.keys)
+        return free
+
+    def holds(self, sender: KmeName, keys: Iterable[KeyRange]) -> bool:
+        """Whether this end, as receiver, holds all of these keys."""
+        return all(
+            (row := self.received.get((sender, one.batch))) is not None and row.left.contains((one,))
+            for one in keys
+        )
+
     # ── applying ────────────────────────────────────────────────────────────────────────────────
     def _apply(self, change: Change, now: float) -> None:
         if isinstance(change, c.LinkChange):

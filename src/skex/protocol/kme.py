@@ -146,6 +146,11 @@ class KmeCore:
         return self._watch is not None and self._watch.may_deliver
 
     @property
+    def incarnation(self) -> Incarnation:
+        """Who this start is: what prefaces state."""
+        return self._sender.incarnation
+
+    @property
     def peer_messages(self) -> peer.PeerMessages:
         """Roots and assignments, for their queries."""
         return self._peer

@@ -1,0 +1,66 @@
+"""``python -m simulation run --seed 1 --steps 20000 --json``: one run of the world, repeatable."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+
+from simulation.scenarios import SCENARIOS
+from simulation.world import World
+
+
+def main() -> int:
+    """Run and report; exit status 1 says that a rule broke, and how to see it again."""
+    arguments = _parser().parse_args()
+    world = World(arguments.seed, arguments.scenario)
+    error = ""
+    try:
+        world.run(arguments.steps)
+    except Exception as broken:  # noqa: BLE001 - whatever ends a run is its result
+        error = f"{type(broken).__name__}: {broken}"
+        _explain(world, arguments)
+    report = _report(world, arguments, error)
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+    else:
+        for name, value in report.items():
+            print(f"{name:18} {value}")
+    return 1 if error else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run", help="run one world")
+    run.add_argument("--seed", type=int, default=1)
+    run.add_argument("--steps", type=int, default=20_000, help="steps with faults; calm follows")
+    run.add_argument("--scenario", choices=sorted(SCENARIOS), default="mixed")
+    run.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    return parser
+
+
+def _explain(world: World, arguments: argparse.Namespace) -> None:
+    """What happened last, and how to see it again."""
+    traceback.print_exc()
+    print("\n".join(world.events), file=sys.stderr)
+    again = f"--seed {arguments.seed} --steps {arguments.steps} --scenario {arguments.scenario}"
+    print(f"again: python -m simulation run {again}", file=sys.stderr)
+
+
+def _report(world: World, arguments: argparse.Namespace, error: str) -> dict[str, object]:
+    return {
+        "seed": arguments.seed,
+        "scenario": arguments.scenario,
+        "ok": not error,
+        "error": error,
+        **{name.replace(" ", "_"): count for name, count in sorted(world.survived.counts.items())},
+        "lies_told": sum(hub.lies for hub in world.hubs.values()),
+        "hubs_blamed": sorted(world.survived.blamed),
+        "records": world.tap.records,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,528 @@
+"""Simulated machines: production code with a disk, a store and wires, carried out step by step.
+
+A machine can lose its power between any two effects: whatever was not durable is gone, and it starts
+anew with what its store and its disk hold. Nothing here decides anything about keys.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from simulation.chance import Chance
+from simulation.disk import Disk
+from simulation.memory import NO_MARKS, HubMemory, KmeMemory, LinkMemory
+from simulation.network import Wire
+from skex.base import limits
+from skex.base.errors import Refused, SkexError
+from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName, LinkId, RealmName, SaeId
+from skex.base.secret import Secret
+from skex.pad.derived import DerivedPad
+from skex.pad.kinds import Pad, PadKind
+from skex.pad.table import TablePad
+from skex.protocol import hub, kme, peer, traffic
+from skex.protocol.changes import Change
+from skex.protocol.connection import Connection, ConnectionEffects, ConnectionEvent, Established
+from skex.protocol.envelopes import Outgoing
+from skex.protocol.link import Answered, Arrived, Send
+from skex.protocol.preface_hub import HubPreface
+from skex.protocol.preface_kme import KmePreface
+from skex.protocol.quota import Quota, Rate
+from skex.protocol.receiver import Searched, SearchNeeded
+from skex.protocol.reconstruct import reconstruct
+from skex.protocol.session import (
+    ClaimLink,
+    ConnectionLost,
+    Failed,
+    GrantsFailed,
+    LinkFound,
+    LinkProfile,
+    LookUpLink,
+    Owned,
+    Received,
+    RolledBack,
+    Session,
+)
+from skex.protocol.taking import Taking
+from skex.protocol.traffic import Tick
+from skex.wire import messages
+from skex.wire.claim import Claim, Enrolment, Randomness
+from skex.wire.context import CompactContext, Purpose
+from skex.wire.preface import Parties
+from skex.wire.realm import Realm
+
+
+class PowerLostError(Exception):
+    """The machine lost its power between two effects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """One link as its kit made it: both ends hold this much."""
+
+    link_id: LinkId
+    kme: KmeName
+    hub: HubName
+    kind: PadKind
+    key: bytes
+    material: Mapping[Direction, bytes]
+
+    def profile(self, realm: RealmName) -> LinkProfile:
+        """What the connection machines get."""
+        return LinkProfile(
+            Parties(realm, self.link_id, self.kme, self.hub),
+            Secret(self.key),
+            self.kind,
+            self._capacity(Direction.TO_HUB),
+            self._capacity(Direction.TO_KME),
+        )
+
+    def _capacity(self, direction: Direction) -> int:
+        if self.kind is PadKind.DERIVED:
+            return limits.PAD_POSITION_MAX
+        return len(self.material[direction]) // limits.TABLE_UNIT_BYTES
+
+
+class Owner(Protocol):
+    """What a connection asks of the machine that it belongs to."""
+
+    def hazard(self) -> None:
+        """A moment between two effects. Raises ``PowerLostError``."""
+
+    def now(self) -> float:
+        """The boot-time clock."""
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Make one set durable."""
+
+    def look_up(self, link_id: LinkId) -> LinkProfile:
+        """The link's profile."""
+
+    def claim(self, end: LinkEnd, link_id: LinkId) -> Owned:
+        """End an older connection, open the pads, state the marks."""
+
+    def on_established(self, end: LinkEnd, session: Session) -> None:
+        """The preface is done."""
+
+    def on_arrived(self, end: LinkEnd, notice: Arrived | Answered) -> None:
+        """The other end said something."""
+
+    def on_ended(self, end: LinkEnd) -> None:
+        """The connection is gone."""
+
+
+class LinkEnd:
+    """One end of a wire: a connection machine and its pads."""
+
+    def __init__(self, owner: Owner, wire: Wire, machine: Connection, outgoing: Direction) -> None:
+        self.owner = owner
+        self.wire = wire
+        self.machine = machine
+        self.outgoing = outgoing
+        self.pads: dict[Direction, Pad] = {}
+        self.session: Session | None = None
+        self.rolled_back = False
+        self.over = False
+        self.dialled: LinkId | None = None
+
+    def start(self) -> None:
+        """The dialling end speaks first."""
+        self._carry_out(self.machine.start())
+
+    def feed(self, event: ConnectionEvent) -> None:
+        """Hand one event to the machine and carry out what follows."""
+        self._carry_out(self.machine.handle(event, self.owner.now()))
+
+    def receive(self, data: bytes) -> None:
+        """Bytes arrived."""
+        if not self.over:
+            self.feed(Received(data))
+
+    def tick(self) -> None:
+        """Let the machine see the time if it waits for it."""
+        deadline = self.machine.next_deadline
+        if deadline is not None and deadline <= self.owner.now():
+            self.feed(Tick())
+
+    def send(self, message: messages.Message, token: Hashable = None) -> None:
+        """Send a message. Raises ``Refused`` where the link does not take it."""
+        self.feed(Send(message, token))
+
+    def close(self) -> None:
+        """The wire is cut, or this end gives up."""
+        if not self.over:
+            self.over = True
+            self.wire.cut()
+            self.machine.handle(ConnectionLost(), self.owner.now())
+            for pad in self.pads.values():
+                pad.close()
+            self.owner.on_ended(self)
+
+    def _carry_out(self, effects: ConnectionEffects) -> None:
+        """Persist, then send, then notify; the machine may be off before each of them."""
+        waiting = deque([effects])
+        while waiting:
+            effects = waiting.popleft()
+            taken = self._persist(effects) if effects.persist else None
+            for data in effects.send:
+                self.owner.hazard()
+                self.wire.send(self.outgoing, data)
+            for notice in effects.notify:
+                self._notice(notice)
+            if taken is not None and not self.over:
+                waiting.append(self.machine.handle(taken, self.owner.now()))
+
+    def _persist(self, effects: ConnectionEffects) -> ConnectionEvent | None:
+        self.owner.hazard()
+        try:
+            taking = Taking(effects.persist, self.pads)
+        except SkexError as error:
+            return GrantsFailed(error)
+        self.owner.hazard()
+        self.owner.commit(taking.changes)
+        self.owner.hazard()
+        return taking.finish()
+
+    def _notice(self, notice: object) -> None:
+        match notice:
+            case LookUpLink(link_id):
+                self.feed(LinkFound(self.owner.look_up(link_id)))
+            case ClaimLink(link_id):
+                self.feed(self.owner.claim(self, link_id))
+            case Established(session):
+                self.session = session
+                self.owner.on_established(self, session)
+            case RolledBack():
+                self.rolled_back = True
+            case Arrived() | Answered():
+                if not self.over:
+                    self.owner.on_arrived(self, notice)
+            case Failed():
+                self.close()
+            case _:
+                pass
+
+
+class Machine:
+    """What hubs and KMEs have in common."""
+
+    def __init__(self, name: str, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
+        self.name = name
+        self.realm = realm
+        self.chance = chance
+        self.disk = Disk(chance.getrandbits(32))
+        self.now = clock
+        self.running = False
+        self.crashes = 0
+        self.hazard_rate = 0.0
+        self.links: dict[LinkId, Enrolled] = {}
+        self.ends: dict[LinkId, LinkEnd] = {}
+
+    def hazard(self) -> None:
+        """A moment between two effects. Raises ``PowerLostError``."""
+        if self.hazard_rate and self.chance.random() < self.hazard_rate:
+            raise PowerLostError(self.name)
+
+    def enrol(self, link: Enrolled) -> None:
+        """Import a kit: write the pads' files."""
+        self.links[link.link_id] = link
+        for direction, material in link.material.items():
+            path = _pad_path(link.link_id, direction)
+            if link.kind is PadKind.TABLE:
+                TablePad.create(self.disk, path, link.link_id, direction, [material])
+            else:
+                DerivedPad.create(self.disk, path, link.link_id, direction, Secret(material))
+
+    def lose_power(self) -> None:
+        """Everything in memory is gone, and what the disk had not synced may be."""
+        self.crashes += 1
+        self.running = False
+        ends, self.ends = list(self.ends.values()), {}
+        for end in ends:
+            end.over = True
+            end.wire.cut()
+        self.disk.crash()
+
+    def look_up(self, link_id: LinkId) -> LinkProfile:
+        """As the preface asks."""
+        return self.links[link_id].profile(self.realm.name)
+
+    def claim(self, end: LinkEnd, link_id: LinkId) -> Owned:
+        """End an older connection, open the pads, state the marks."""
+        older = self.ends.get(link_id)
+        if older is not None and older is not end:
+            older.close()
+        self.ends[link_id] = end
+        memory = self.link_memory()
+        marks = memory.marks.get(link_id, NO_MARKS)
+        stored = {Direction.TO_HUB: marks.to_hub, Direction.TO_KME: marks.to_kme}
+        for direction, mark in stored.items():
+            end.pads[direction] = self._open_pad(link_id, direction, mark)
+        return Owned(marks, self.realm.epoch, self.realm.digest())
+
+    def _open_pad(self, link_id: LinkId, direction: Direction, mark: int) -> Pad:
+        path = _pad_path(link_id, direction)
+        kind = self.links[link_id].kind
+        opener = TablePad if kind is PadKind.TABLE else DerivedPad
+        return opener.open(self.disk, path, link_id, direction, mark)
+
+    def start(self) -> None:
+        """Start with what the store holds."""
+        raise TypeError("a machine is a hub or a KME")
+
+    def tick(self) -> None:
+        """Let everything on this machine see the time."""
+        for end in list(self.ends.values()):
+            end.tick()
+
+    def link_memory(self) -> LinkMemory:
+        """The store's links."""
+        raise TypeError("a machine is a hub or a KME")
+
+    def forget_end(self, end: LinkEnd) -> bool:
+        """Whether ``end`` was its link's connection; it is not any more."""
+        for link_id, known in list(self.ends.items()):
+            if known is end:
+                del self.ends[link_id]
+                return True
+        return False
+
+
+def _pad_path(link_id: LinkId, direction: Direction) -> str:
+    return f"{link_id.hex()}-{direction.name.lower()}"
+
+
+# ── hubs ────────────────────────────────────────────────────────────────────────────────────────
+_PLENTY = Quota(Rate(1e9, 1e9), Rate(1e9, 1e9))
+
+Lie = Callable[[messages.Message, Chance], Sequence[messages.Message]]
+"""What a lying hub makes of a message that it should send to a KME."""
+
+
+class SimHub(Machine):
+    """A hub. ``lie``, if set, is applied to everything that it relays."""
+
+    def __init__(self, name: HubName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
+        super().__init__(name, realm, chance, clock)
+        self.memory = HubMemory()
+        self.lie: Lie | None = None
+        self.lies = 0
+        self.held: list[bytes] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start with what the store holds: nothing but links."""
+        self.relay = hub.HubRelay(self, self, self.realm.to_bytes())
+        self.by_name: dict[KmeName, LinkEnd] = {}
+        self.running = True
+
+    def link_memory(self) -> LinkMemory:
+        """The store's links."""
+        return self.memory.links
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Make one set durable."""
+        self.memory.commit(changes)
+
+    def accept(self, wire: Wire) -> LinkEnd:
+        """A KME dialled."""
+        preface = HubPreface(self.chance.randbytes(32), self.now())
+        return LinkEnd(self, wire, Connection(preface), Direction.TO_KME)
+
+    # ports of the relay
+    def may_establish(self, sender: KmeName, receiver: KmeName, purpose: Purpose) -> bool:
+        """Every enrolled KME may."""
+        known = {link.kme for link in self.links.values()}
+        return sender in known and receiver in known and purpose in Purpose
+
+    def pair_quota(self, sender: KmeName, receiver: KmeName, stream: hub.Stream) -> Quota:
+        """More than this world needs."""
+        del sender, receiver, stream
+        return _PLENTY
+
+    def total_quota(self, receiver: KmeName, stream: hub.Stream) -> Quota:
+        """More than this world needs."""
+        del receiver, stream
+        return _PLENTY
+
+    def remaining(self, kme_name: KmeName) -> int:
+        """Pad left towards a KME."""
+        return self.by_name[kme_name].pads[Direction.TO_KME].remaining_bytes
+
+    # links
+    def on_established(self, end: LinkEnd, session: Session) -> None:
+        """A KME is connected."""
+        name = session.profile.parties.kme
+        self.by_name[name] = end
+        self._do(traffic.KmeUp(name, session.incarnation))
+
+    def on_arrived(self, end: LinkEnd, notice: Arrived | Answered) -> None:
+        """A KME said something."""
+        name = _established(end).profile.parties.kme
+        if isinstance(notice, Arrived):
+            self._do(traffic.FromKme(name, notice.ordinal, notice.message))
+            if self.lie is not None and isinstance(notice.message, messages.Share):
+                self.held.append(notice.message.share)
+        elif notice.refusal is not None:
+            self._do(traffic.AnsweredByKme(name, notice.token, notice.refusal))
+
+    def on_ended(self, end: LinkEnd) -> None:
+        """A connection is gone."""
+        if self.forget_end(end) and end.session is not None:
+            name = end.session.profile.parties.kme
+            if self.by_name.get(name) is end:
+                del self.by_name[name]
+                self._do(traffic.KmeDown(name))
+
+    def tick(self) -> None:
+        """Let the links and the relay see the time."""
+        super().tick()
+        self._do(Tick())
+
+    def _do(self, event: hub.HubEvent) -> None:
+        for send in self.relay.handle(event, self.now()).send:
+            end = self.by_name.get(send.kme)
+            for message in self._said(send.message):
+                _send(end, message, send.token)
+
+    def _said(self, message: messages.Message) -> Sequence[messages.Message]:
+        if self.lie is None:
+            return (message,)
+        said = self.lie(message, self.chance)
+        self.lies += said != (message,)
+        return said
+
+
+def _established(end: LinkEnd) -> Session:
+    if end.session is None:
+        raise LookupError("a message before the preface was done")
+    return end.session
+
+
+def _send(end: LinkEnd | None, message: messages.Message, token: Hashable) -> None:
+    """What a link does not take is lost, like everything on a connection that breaks."""
+    if end is not None and not end.over:
+        try:
+            end.send(message, token)
+        except Refused:
+            return
+
+
+# ── KMEs ────────────────────────────────────────────────────────────────────────────────────────
+class SimKme(Machine):
+    """A KME. ``heard`` collects what its machines tell the layer above."""
+
+    def __init__(self, name: KmeName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
+        super().__init__(name, realm, chance, clock)
+        self.memory = KmeMemory()
+        self.heard: deque[kme.KmeNotice] = deque()
+        self.core: kme.KmeCore
+
+    def start(self) -> None:
+        """Start with what the store holds, as a new incarnation."""
+        names = {link.hub: link.link_id for link in self.links.values()}
+        identity = peer.Identity(self.realm.name, KmeName(self.name), Incarnation(self.chance.randbytes(16)))
+        ports = kme.Ports(claims=self, commits=self.memory, admission=self, assign_policy=self)
+        held = self.memory.load(names, self.now())
+        self.core = kme.KmeCore(identity, ports, floor=2, held=held, now=self.now())
+        self.heard.clear()
+        self.running = True
+        self._carry_out(self.core.start(self.now()))
+
+    def link_memory(self) -> LinkMemory:
+        """The store's links."""
+        return self.memory.links
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Make one set durable."""
+        self.memory.commit(changes, self.now())
+
+    def dial(self, link_id: LinkId, wire: Wire) -> LinkEnd:
+        """Connect to the hub of a link."""
+        link = self.links[link_id]
+        profile = link.profile(self.realm.name)
+        preface = KmePreface(profile, self.chance.randbytes(32), self.core.incarnation, self.now())
+        end = LinkEnd(self, wire, Connection(preface), Direction.TO_HUB)
+        end.dialled = link_id
+        return end
+
+    # ports of the core
+    def own_claim(self, hubs: Sequence[Coordinate]) -> Claim:
+        """Derived links count as computational."""
+        derived = {link.hub for link in self.links.values() if link.kind is PadKind.DERIVED}
+        weak = [one.coordinate for one in self.realm.hubs if one.name in derived]
+        return Claim(tuple(one for one in hubs if one in weak), Randomness.SYSTEM, Enrolment.CARRIED_IN_CLEAR)
+
+    def may_establish(self, sender: KmeName, receiver: KmeName, purpose: Purpose) -> bool:
+        """Everybody may."""
+        return sender != receiver and purpose in Purpose
+
+    def threshold_floor(self, sender: KmeName) -> int:
+        """No lower than the realm's own."""
+        del sender
+        return 2
+
+    def has_room(self, sender: KmeName, context: CompactContext) -> bool:
+        """There is always room."""
+        del sender, context
+        return True
+
+    def may_assign(
+        self, sender: KmeName, master: SaeId, slaves: tuple[SaeId, ...], purpose: str, lifetime: int
+    ) -> bool:
+        """Everybody may."""
+        return bool(sender and master and slaves and purpose and lifetime)
+
+    def tick(self) -> None:
+        """Let the links and the core see the time."""
+        super().tick()
+        deadline = self.core.next_deadline
+        if deadline is not None and deadline <= self.now():
+            self.do(Tick())
+
+    # links
+    def on_established(self, end: LinkEnd, session: Session) -> None:
+        """A hub is connected."""
+        parties = session.profile.parties
+        self.do(kme.LinkProved(parties.hub, end.rolled_back, session.hub_epoch, session.hub_realm_digest))
+
+    def on_arrived(self, end: LinkEnd, notice: Arrived | Answered) -> None:
+        """A hub said something."""
+        name = _established(end).profile.parties.hub
+        if isinstance(notice, Arrived):
+            self.do(traffic.FromHub(name, notice.ordinal, notice.message))
+        else:
+            self.do(traffic.AnsweredByHub(name, notice.token, notice.refusal))
+
+    def on_ended(self, end: LinkEnd) -> None:
+        """A connection is gone."""
+        if self.forget_end(end) and end.session is not None:
+            self.do(traffic.HubDown(end.session.profile.parties.hub))
+
+    def do(self, event: kme.KmeEvent) -> None:
+        """Hand one event to the core and carry out what follows."""
+        self._carry_out(self.core.handle(event, self.now()))
+
+    def _carry_out(self, effects: kme.KmeEffects) -> None:
+        if effects.persist:
+            self.hazard()
+            self.commit(effects.persist)
+        for send in effects.send:
+            self.hazard()
+            sealed = send.seal(self.chance.randbytes(32)) if isinstance(send, Outgoing) else send
+            _send(self._end_of(sealed.hub), sealed.message, sealed.token)
+        for notice in effects.notify:
+            self.hazard()
+            self.heard.append(notice)
+            if isinstance(notice, SearchNeeded):
+                outcome = reconstruct(notice.search)
+                notice.search.wipe()
+                self.do(Searched(notice.number, outcome))
+
+    def _end_of(self, name: HubName) -> LinkEnd | None:
+        for end in self.ends.values():
+            if end.session is not None and end.session.profile.parties.hub == name:
+                return end
+        return None

@@ -1,0 +1,104 @@
+"""What goes wrong in a world, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from simulation.chance import Chance
+from simulation.machines import Lie
+from skex.wire import messages
+
+
+def truthful(message: messages.Message, chance: Chance) -> Sequence[messages.Message]:
+    """No lie."""
+    del chance
+    return (message,)
+
+
+def spoil(message: messages.Message, chance: Chance) -> Sequence[messages.Message]:
+    """Change what passes: shares, tags, contexts, confirmations, envelopes; withhold; say it twice."""
+    match message:
+        case messages.Shared():
+            return _spoil_share(message, chance)
+        case messages.Confirmed():
+            return _spoil_confirmation(message, chance)
+        case messages.Forwarded():
+            return _spoil_envelope(message, chance)
+        case _:
+            return (message,)
+
+
+def _spoil_share(message: messages.Shared, chance: Chance) -> Sequence[messages.Message]:
+    match chance.randrange(6):
+        case 0:
+            return ()
+        case 1:
+            return (replace(message, share=_flipped(message.share, chance)), message)
+        case 2:
+            return (replace(message, tag=_flipped(message.tag, chance)),)
+        case 3:
+            context = replace(message.context, lifetime=message.context.lifetime + 1)
+            return (replace(message, context=context),)
+        case _:
+            return (replace(message, share=_flipped(message.share, chance)),)
+
+
+def _spoil_confirmation(message: messages.Confirmed, chance: Chance) -> Sequence[messages.Message]:
+    match chance.randrange(3):
+        case 0:
+            return ()
+        case 1:
+            forged = replace(message.confirmation, mac=_flipped(message.confirmation.mac, chance))
+            return (replace(message, confirmation=forged),)
+        case _:
+            return (message, message)
+
+
+def _spoil_envelope(message: messages.Forwarded, chance: Chance) -> Sequence[messages.Message]:
+    match chance.randrange(3):
+        case 0:
+            return ()
+        case 1:
+            return (replace(message, envelope=_flipped(message.envelope, chance)),)
+        case _:
+            return (message, message)
+
+
+def _flipped(data: bytes, chance: Chance) -> bytes:
+    """One bit is another."""
+    place = chance.randrange(len(data))
+    return data[:place] + bytes([data[place] ^ (1 << chance.randrange(8))]) + data[place + 1 :]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Rates are per step. ``liars`` and ``down`` together stay within n - k."""
+
+    description: str
+    liars: int = 0
+    down: int = 0
+    lie: Lie = truthful
+    cut_rate: float = 0.0
+    crash_rate: float = 0.0
+    hazard: float = 0.0
+
+
+SCENARIOS: Final[dict[str, Scenario]] = {
+    "calm": Scenario("nothing goes wrong"),
+    "cuts": Scenario("connections break at any byte", cut_rate=0.01),
+    "crashes": Scenario("machines lose power between any two effects", crash_rate=0.001, hazard=0.0005),
+    "liar": Scenario("one hub changes, withholds and repeats what it relays", liars=1, lie=spoil),
+    "liars": Scenario("two hubs lie", liars=2, lie=spoil),
+    "down": Scenario("two hubs are down", down=2),
+    "mixed": Scenario(
+        "one hub lies, one is down, connections break, machines lose power",
+        liars=1,
+        down=1,
+        lie=spoil,
+        cut_rate=0.005,
+        crash_rate=0.0005,
+        hazard=0.0003,
+    ),
+}

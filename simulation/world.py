@@ -1,0 +1,421 @@
+"""A whole world from one seed: two KMEs, five hubs, wires, crashes, lies, and what must stay true.
+
+The production core runs under a scheduler that draws everything from the seed, so a run can be
+repeated exactly. After every step the rules that must not break are checked on what the machines'
+stores hold and on what crossed the wires; at the end, with the faults over, keys must flow again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from simulation.chance import Chance
+from simulation.machines import Enrolled, LinkEnd, Machine, PowerLostError, SimHub, SimKme
+from simulation.network import Wire, Wiretap
+from simulation.scenarios import SCENARIOS, Scenario
+from skex.base import limits
+from skex.base.ids import (
+    BatchId,
+    Coordinate,
+    Direction,
+    HubName,
+    KmeName,
+    LinkId,
+    RealmName,
+    RequestId,
+    SaeId,
+)
+from skex.base.secret import Secret
+from skex.crypto import sharing
+from skex.pad.kinds import PadKind
+from skex.protocol import assign, changes, kme, peer, receiver, sender
+from skex.protocol.keysets import KeySet
+from skex.wire.context import Purpose
+from skex.wire.peer import KeyRange
+from skex.wire.realm import Hub, HubAttributes, HubStatus, Realm
+
+HUBS: Final = 5
+THRESHOLD: Final = 3
+TABLE_UNITS: Final = 1024
+CALM_STEPS: Final = 20_000
+"""So many steps after the last fault every request must have ended well."""
+_PERMANENT_SECONDS: Final = 3600
+_NAMES: Final = (KmeName("north"), KmeName("south"))
+
+
+class RuleBrokenError(AssertionError):
+    """One of the rules that must not break is broken."""
+
+
+@dataclass(slots=True)
+class Survived:
+    """What a run lived through."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    blamed: set[str] = field(default_factory=set)
+
+
+def make_realm() -> Realm:
+    """Five hubs of five operators, of which any three rebuild."""
+    hubs = tuple(
+        Hub(
+            HubName(f"hub-{number}"),
+            Coordinate(number),
+            HubStatus.ACTIVE,
+            f"hub-{number}.example:7300",
+            HubAttributes(f"operator-{number}", "land", f"house-{number}", f"admin-{number}", "skex"),
+        )
+        for number in range(1, HUBS + 1)
+    )
+    return Realm(RealmName("world"), 1, THRESHOLD, 1_700_000_000, 31_536_000, 86_400, hubs)
+
+
+class World:
+    """One run. ``step`` does one thing; ``run`` does many and checks."""
+
+    def __init__(self, seed: int, scenario: str = "mixed") -> None:
+        self.seed = seed
+        self.scenario: Scenario = SCENARIOS[scenario]
+        self.chance = Chance(seed)
+        self.time = 1000.0
+        self.tap = Wiretap()
+        self.survived = Survived()
+        self.realm = make_realm()
+        self.hubs = {
+            hub.name: SimHub(hub.name, self.realm, self.chance.fork(hub.name), self.clock)
+            for hub in self.realm.hubs
+        }
+        self.kmes = {name: SimKme(name, self.realm, self.chance.fork(name), self.clock) for name in _NAMES}
+        self.wires: list[tuple[Wire, LinkEnd, LinkEnd]] = []
+        self.restart_at: dict[str, float] = {}
+        self.requests: dict[RequestId, _Request] = {}
+        self.delivered: dict[tuple[KmeName, BatchId, int], SaeId] = {}
+        self.free: dict[KmeName, KeySet] = {}
+        self.events: list[str] = []
+        self._enrol()
+        self._cast()
+        for one in self.kmes.values():
+            self._start_kme(one)
+
+    def clock(self) -> float:
+        """The world's time: boot-time seconds on every machine."""
+        return self.time
+
+    # ── the set-up ──────────────────────────────────────────────────────────────────────────────
+    def _enrol(self) -> None:
+        """Every KME with every hub: derived pads, and one table link for each KME."""
+        for number, one in enumerate(self.kmes.values()):
+            for place, hub in enumerate(self.hubs.values()):
+                kind = PadKind.TABLE if place == number else PadKind.DERIVED
+                link = self._link(KmeName(one.name), HubName(hub.name), kind)
+                one.enrol(link)
+                hub.enrol(link)
+                if kind is PadKind.DERIVED:
+                    self.tap.derived.add(link.link_id)
+            one.memory.commit((changes.RealmAccepted(1, self.realm.to_bytes()),), self.time)
+
+    def _link(self, name: KmeName, hub: HubName, kind: PadKind) -> Enrolled:
+        size = 64 if kind is PadKind.DERIVED else TABLE_UNITS * limits.TABLE_UNIT_BYTES
+        chance = self.chance.fork(f"link {name} {hub}")
+        material = {direction: chance.randbytes(size) for direction in Direction}
+        return Enrolled(LinkId(chance.randbytes(8)), name, hub, kind, chance.randbytes(64), material)
+
+    def _cast(self) -> None:
+        """Who lies, who is down."""
+        names = list(self.hubs)
+        for name in names[HUBS - self.scenario.liars :]:
+            self.hubs[name].lie = self.scenario.lie
+        self.down = set(names[: self.scenario.down])
+
+    # ── stepping ────────────────────────────────────────────────────────────────────────────────
+    def run(self, steps: int) -> None:
+        """Chaos for so many steps, then calm until everything asked for has ended well."""
+        self._set_hazard(self.scenario.hazard)
+        for _ in range(steps):
+            self.step(faults=True)
+        self._set_hazard(0.0)
+        self._calm()
+        self.check_everything()
+
+    def _set_hazard(self, rate: float) -> None:
+        for machine in self._machines():
+            machine.hazard_rate = rate
+
+    def step(self, *, faults: bool) -> None:
+        """One thing happens."""
+        self.survived.counts["steps"] += 1
+        draw = self.chance.random()
+        try:
+            if faults and draw < self.scenario.cut_rate:
+                self._cut()
+            elif faults and draw < self.scenario.cut_rate + self.scenario.crash_rate:
+                self._crash(self.chance.choice(self._machines()))
+            elif draw < 0.08:
+                self._ask()
+            elif draw < 0.20 or not self._carry():
+                self._pass_time()
+        except PowerLostError as lost:
+            self._crash(self._machine(str(lost)))
+        self._listen()
+
+    def _carry(self) -> bool:
+        """Some bytes arrive somewhere."""
+        busy = [
+            (wire, direction, up, down)
+            for wire, up, down in self.wires
+            if wire.open
+            for direction in wire.busy()
+        ]
+        if not busy:
+            return False
+        wire, direction, kme_end, hub_end = self.chance.choice(busy)
+        end = hub_end if direction is Direction.TO_HUB else kme_end
+        end.receive(wire.carry(direction, self.chance))
+        self._sweep_wires()
+        return True
+
+    def _sweep_wires(self) -> None:
+        """Both ends learn that a wire is cut."""
+        for wire, kme_end, hub_end in [one for one in self.wires if not one[0].open]:
+            self.wires.remove((wire, kme_end, hub_end))
+            kme_end.close()
+            hub_end.close()
+
+    def _pass_time(self) -> None:
+        """Until something is due, or a moment; then everybody looks at the clock."""
+        self.time += self.chance.choice((0.01, 0.05, 0.3, 1.0))
+        for name, at in list(self.restart_at.items()):
+            if at <= self.time:
+                del self.restart_at[name]
+                self._restart(self._machine(name))
+        for machine in self._machines():
+            if machine.running:
+                machine.tick()
+        self._dial()
+        self._sweep_wires()
+
+    def _dial(self) -> None:
+        for one in self.kmes.values():
+            for link in one.links.values():
+                hub = self.hubs[link.hub]
+                ready = one.running and hub.running and link.hub not in self.down
+                if ready and link.link_id not in one.ends and self.chance.random() < 0.5:
+                    self._connect(one, hub, link)
+
+    def _connect(self, one: SimKme, hub: SimHub, link: Enrolled) -> None:
+        if any(wire.open and up.dialled == link.link_id for wire, up, _ in self.wires):
+            return
+        wire = Wire(self.tap)
+        hub_end = hub.accept(wire)
+        kme_end = one.dial(link.link_id, wire)
+        self.wires.append((wire, kme_end, hub_end))
+        self.survived.counts["connections"] += 1
+        kme_end.start()
+
+    def _cut(self) -> None:
+        if self.wires:
+            wire, _, _ = self.chance.choice(self.wires)
+            wire.cut()
+            self.survived.counts["cuts"] += 1
+            self._sweep_wires()
+
+    def _crash(self, machine: Machine) -> None:
+        if not machine.running:
+            return
+        self._note(f"{machine.name} loses power")
+        self.survived.counts["crashes"] += 1
+        machine.lose_power()
+        self.restart_at[machine.name] = self.time + self.chance.uniform(0.1, 5.0)
+        self._sweep_wires()
+
+    def _restart(self, machine: Machine) -> None:
+        if isinstance(machine, SimKme):
+            self._start_kme(machine)
+        else:
+            machine.start()
+
+    def _start_kme(self, one: SimKme) -> None:
+        """The reserve is what the store still holds free."""
+        self.requests = {request: what for request, what in self.requests.items() if what.owner != one.name}
+        one.start()
+        self.free[KmeName(one.name)] = one.memory.free_keys()
+
+    # ── what applications ask ───────────────────────────────────────────────────────────────────
+    def _ask(self) -> None:
+        one = self.chance.choice(list(self.kmes.values()))
+        if not one.running:
+            return
+        if self.free[KmeName(one.name)] and self.chance.random() < 0.6:
+            self._assign(one)
+        else:
+            self._establish(one, Purpose.TRAFFIC, self.chance.choice((1, 2, 8, 64)), 32)
+
+    def _other(self, one: SimKme) -> KmeName:
+        return _NAMES[1 - _NAMES.index(KmeName(one.name))]
+
+    def _establish(self, one: SimKme, purpose: Purpose, keys: int, key_bytes: int) -> None:
+        other = self._other(one)
+        needed = one.core.entropy_bytes(other, keys, key_bytes)
+        entropy = Secret(self.chance.randbytes(needed))
+        self.survived.counts["asked"] += 1
+        one.do(
+            sender.Establish(
+                other, keys, key_bytes, purpose, _PERMANENT_SECONDS, None, THRESHOLD, entropy, None
+            )
+        )
+
+    def _assign(self, one: SimKme) -> None:
+        """Take a few keys out of the reserve for a pair of SAEs."""
+        free = self.free[KmeName(one.name)]
+        first = free.ranges()[0]
+        keys = (KeyRange(first.batch, first.first, min(first.count, self.chance.randint(1, 4))),)
+        request = RequestId(self.chance.randbytes(16))
+        master, slave = SaeId(f"app@{one.name}"), SaeId(f"app@{self._other(one)}")
+        free.remove(keys)
+        self.requests[request] = _Request(one.name, keys, master)
+        one.do(
+            assign.AssignKeys(
+                peer=self._other(one),
+                request=request,
+                keys=keys,
+                master=master,
+                slaves=(slave,),
+                purpose="test",
+                lifetime=600,
+                ahead=False,
+                expires_at=self.time + 600,
+            )
+        )
+
+    # ── what the machines tell ──────────────────────────────────────────────────────────────────
+    def _listen(self) -> None:
+        for one in self.kmes.values():
+            while one.running and one.heard:
+                try:
+                    self._hear(one, one.heard.popleft())
+                except PowerLostError:
+                    self._crash(one)
+
+    def _hear(self, one: SimKme, notice: kme.KmeNotice) -> None:
+        counts = self.survived.counts
+        match notice:
+            case sender.Established(batch=batch):
+                self._established(one, batch)
+            case sender.NotEstablished():
+                counts["not established"] += 1
+            case peer.RootWanted():
+                self._establish(one, Purpose.CONTROL, 1, 64)
+            case assign.Deliverable(name, request, keys, until):
+                self._deliverable(one, name, request, keys)
+                del until
+            case assign.Delivered(name, request, keys):
+                self._delivered(one, name, request, keys)
+            case assign.NotOffered(_, request):
+                self.free[KmeName(one.name)].add(self.requests.pop(request).keys)
+            case assign.AssignmentEnded(_, request):
+                counts["assignments ended"] += 1
+                self.requests.pop(request, None)
+            case receiver.HubBlamed(hub):
+                counts["lies caught"] += 1
+                self.survived.blamed.add(hub)
+            case receiver.TwoCandidates():
+                raise RuleBrokenError("two batches verified under one id")
+            case peer.Revoked():
+                raise RuleBrokenError("keys were revoked in a world without rollbacks")
+            case _:
+                pass
+
+    def _established(self, one: SimKme, batch: changes.Batch) -> None:
+        """Rule 2: deliverable at A only if B durably has it, and equal."""
+        self.survived.counts["established"] += 1
+        other = self.kmes[batch.peer].memory
+        row = other.received.get((KmeName(one.name), batch.batch))
+        if row is None or row.batch.keys != one.memory.sent[batch.peer, batch.batch].batch.keys:
+            raise RuleBrokenError(f"{batch.batch}: the receiver does not hold what the sender uses")
+        if batch.context.threshold != THRESHOLD or len(batch.hubs) < THRESHOLD:
+            raise RuleBrokenError(f"{batch.batch}: below the threshold")
+        if batch.context.purpose is Purpose.TRAFFIC:
+            whole = (KeyRange(batch.batch, 0, batch.context.keys),)
+            self.free[KmeName(one.name)].add(whole)
+
+    def _deliverable(self, one: SimKme, name: KmeName, request: RequestId, keys: Sequence[KeyRange]) -> None:
+        if request not in self.requests:
+            return
+        assigned = self.kmes[name].memory.assigned.get(request)
+        if assigned is None or not KeySet(assigned.keys).contains(keys):
+            raise RuleBrokenError("deliverable before the receiver recorded the assignment")
+        if one.core.may_deliver:
+            one.do(assign.Deliver(name, request, tuple(keys)))
+        else:
+            one.do(assign.Release(name, request))
+
+    def _delivered(self, one: SimKme, name: KmeName, request: RequestId, keys: Sequence[KeyRange]) -> None:
+        """Rule 2: at most once; and the slave can take it."""
+        what = self.requests.pop(request, None)
+        if what is None:
+            return
+        self.survived.counts["delivered"] += sum(one_range.count for one_range in keys)
+        for key_range in keys:
+            for index in key_range.indexes:
+                key = (KmeName(one.name), key_range.batch, index)
+                if key in self.delivered:
+                    raise RuleBrokenError(f"key {index} of {key_range.batch} was delivered twice")
+                self.delivered[key] = what.master
+        if not self.kmes[name].memory.holds(KmeName(one.name), keys):
+            raise RuleBrokenError("a delivered key is not held by the receiver")
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────
+    def _calm(self) -> None:
+        """Rule 4: with the faults over, each KME makes and delivers keys again."""
+        goals = {name: self._delivered_by(name) + 4 for name in self.kmes}
+        for _ in range(CALM_STEPS):
+            self.step(faults=False)
+            if all(self._delivered_by(name) >= goal for name, goal in goals.items()):
+                return
+        raise RuleBrokenError(f"keys do not flow after {CALM_STEPS} calm steps")
+
+    def _delivered_by(self, name: KmeName) -> int:
+        return sum(1 for owner, _, _ in self.delivered if owner == name)
+
+    def check_everything(self) -> None:
+        """A full scan: every key id both ends hold is equal; liars together could rebuild nothing."""
+        for name, one in self.kmes.items():
+            other = self.kmes[self._other(one)].memory
+            for (peer_name, batch), row in one.memory.sent.items():
+                mirror = other.received.get((name, batch))
+                if mirror is not None and mirror.batch.keys != row.batch.keys:
+                    raise RuleBrokenError(f"{peer_name} holds other keys of {batch}")
+        self._check_minority()
+
+    def _check_minority(self) -> None:
+        """Rule 3, by construction: what liars hold fits every secret equally well.
+
+        For one byte of shares that k-1 hubs hold, each of the 256 values of the secret is reached by
+        exactly one value of an honest hub's share.
+        """
+        points = {number: bytes([self.chance.randrange(256)]) for number in range(1, THRESHOLD)}
+        reached = {sharing.interpolate({**points, HUBS: bytes([guess])}, 0)[0] for guess in range(256)}
+        if len(reached) != 256:
+            raise RuleBrokenError("a minority of hubs learns something")
+
+    # ── helpers ─────────────────────────────────────────────────────────────────────────────────
+    def _machines(self) -> list[Machine]:
+        return [*self.hubs.values(), *self.kmes.values()]
+
+    def _machine(self, name: str) -> Machine:
+        return next(machine for machine in self._machines() if machine.name == name)
+
+    def _note(self, text: str) -> None:
+        self.events = [*self.events[-49:], f"{self.time:10.2f} {text}"]
+
+
+@dataclass(slots=True)
+class _Request:
+    """An assignment that an application waits for."""
+
+    owner: str
+    keys: tuple[KeyRange, ...]
+    master: SaeId
