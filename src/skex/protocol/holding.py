@@ -274,21 +274,24 @@ class Holding:
     # ── time ────────────────────────────────────────────────────────────────────────────────────
     def due(self, now: float) -> Due:
         """Everything whose time has come."""
-        confirms: list[Unanswered] = []
+        confirms: list[BatchKey] = []
         expired: list[BatchKey] = []
         erased: list[BatchKey] = []
         for timer, key in self._timers.due(now):
             if timer is _Timer.LATE:
                 self._forget_polynomial(key)
-            elif timer is _Timer.EXPIRY:
+            elif timer is _Timer.CONFIRM:
+                confirms.append(key)
+            else:
                 expired.append(key)
                 if self._machines[key].state is not HeldState.VOIDED:
                     erased.append(key)
                 self._expire(key)
-            elif (unanswered := self._unanswered.get(key)) is not None:
-                self._schedule(key, unanswered, now)
-                confirms.append(unanswered)
-        return Due(tuple(confirms), tuple(expired), tuple(erased))
+        # What is over is not repeated, even if both became due at once.
+        waiting = [key for key in confirms if key in self._unanswered]
+        for key in waiting:
+            self._schedule(key, self._unanswered[key], now)
+        return Due(tuple(self._unanswered[key] for key in waiting), tuple(expired), tuple(erased))
 
     def _expire(self, key: BatchKey) -> None:
         self._machines.pop(key).step(HeldStep.TIME_OVER)
