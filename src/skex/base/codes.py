@@ -263,3 +263,30 @@ KEY_NOT_HELD: Final = _refused(
 INCARNATION_CHANGED: Final = _refused(
     "incarnation-changed", "The peer KME was restarted meanwhile.", "It is repeated by itself."
 )
+
+# ── policy and audit ────────────────────────────────────────────────────────────────────────────
+POLICY_SYNTAX: Final = _refused(
+    "policy-syntax",
+    "The policy file is not readable TOML.",
+    "Mend the named line; until then the policy in force stays, and a daemon that starts refuses.",
+)
+POLICY_INVALID: Final = _refused(
+    "policy-invalid",
+    "The policy file has rules that do not make sense.",
+    "Mend what is named, with the spelling that is proposed; docs/policy.md lists every key.",
+)
+AUDIT_LOCKED: Final = _store(
+    "audit-locked",
+    "Another process writes this audit log.",
+    "One daemon per home: stop the other one first.",
+)
+AUDIT_IO: Final = _store(
+    "audit-io",
+    "The audit log could not be written, so what it should record does not happen.",
+    "Check the disk and its free space, then start the daemon again.",
+)
+AUDIT_DAMAGED: Final = _store(
+    "audit-damaged",
+    "The audit log does not verify.",
+    "Keep a copy of the log as it is, then find out who or what changed it (skex audit verify).",
+)

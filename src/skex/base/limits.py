@@ -174,3 +174,31 @@ WITNESS_SECONDS: Final = 30
 awaited: longer than every dial and preface takes, short enough that keys still flow without it."""
 PREFACE_SECONDS: Final = 10
 """A connection that has not finished its preface by then is closed."""
+
+# ── policy and audit (local) ────────────────────────────────────────────────────────────────────
+POLICY_FILE_BYTES: Final = 262_144
+"""A policy for thousands of names; bounds what reading one costs, also with a hostile file."""
+POLICY_GROUP_DEPTH: Final = 8
+"""Groups within groups: deeper than anybody still understands."""
+POLICY_PROBLEMS: Final = 20
+"""Mistakes of one policy file that are reported at once."""
+POLICY_ALIAS_CHARACTERS: Final = 128
+"""An application's own spelling of an SAE's name, as certificates and old configurations have it."""
+POLICY_DECISIONS: Final = 16_384
+"""Decisions remembered until the policy changes; beyond it they are made anew."""
+AUDIT_RECORD_BYTES: Final = 65_536
+"""One line of the audit log: room for the ids of every key of the largest delivery request."""
+AUDIT_SUBJECTS: Final = 1024
+"""Ids that one audit record names: as many as a batch has keys."""
+AUDIT_TEXT_CHARACTERS: Final = 200
+"""One free text of an audit record: a sentence, not a dump."""
+AUDIT_SEGMENT_BYTES: Final = 16 * 1024 * 1024
+"""A segment of the audit log is closed beyond this: small enough to be verified at every start."""
+AUDIT_SAMPLE_SECONDS: Final = 300
+"""Repetitive events that a network can cause are written a few times in so long, and counted."""
+AUDIT_SAMPLE_BURST: Final = 3
+"""How many of them are written in that time, for one kind and one actor."""
+AUDIT_SAMPLE_KEYS: Final = 64
+"""Kinds and actors counted apart; with the two above, an attacker fills some 50 MB a day."""
+AUDIT_SYNC_SECONDS: Final = 1
+"""Unimportant records reach the medium no later than this, together."""
