@@ -88,6 +88,10 @@ class Enrolled:
 class Owner(Protocol):
     """What a connection asks of the machine that it belongs to."""
 
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+
     def hazard(self) -> None:
         """A moment between two effects. Raises ``PowerLostError``."""
 
@@ -239,10 +243,7 @@ class Machine:
         """Everything in memory is gone, and what the disk had not synced may be."""
         self.crashes += 1
         self.running = False
-        ends, self.ends = list(self.ends.values()), {}
-        for end in ends:
-            end.over = True
-            end.wire.cut()
+        self.ends = {}
         self.disk.crash()
 
     def look_up(self, link_id: LinkId) -> LinkProfile:
@@ -302,14 +303,17 @@ Lie = Callable[[messages.Message, Chance], Sequence[messages.Message]]
 
 
 class SimHub(Machine):
-    """A hub. ``lie``, if set, is applied to everything that it relays."""
+    """A hub. ``lie``, if set, is applied to everything that it relays; a liar keeps what it sees.
+
+    ``held`` are the shares that a liar keeps, by sender, counter and tag.
+    """
 
     def __init__(self, name: HubName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         super().__init__(name, realm, chance, clock)
         self.memory = HubMemory()
         self.lie: Lie | None = None
         self.lies = 0
-        self.held: list[bytes] = []
+        self.held: dict[tuple[KmeName, int, bytes], bytes] = {}
         self.start()
 
     def start(self) -> None:
@@ -362,9 +366,10 @@ class SimHub(Machine):
         """A KME said something."""
         name = _established(end).profile.parties.kme
         if isinstance(notice, Arrived):
-            self._do(traffic.FromKme(name, notice.ordinal, notice.message))
             if self.lie is not None and isinstance(notice.message, messages.Share):
-                self.held.append(notice.message.share)
+                share = notice.message
+                self.held[name, share.counter, share.tag] = share.share
+            self._do(traffic.FromKme(name, notice.ordinal, notice.message))
         elif notice.refusal is not None:
             self._do(traffic.AnsweredByKme(name, notice.token, notice.refusal))
 

@@ -39,7 +39,7 @@ from skex.wire.realm import Hub, HubAttributes, HubStatus, Realm
 
 HUBS: Final = 5
 THRESHOLD: Final = 3
-TABLE_UNITS: Final = 1024
+TABLE_UNITS: Final = 512
 CALM_STEPS: Final = 20_000
 """So many steps after the last fault every request must have ended well."""
 _PERMANENT_SECONDS: Final = 3600
@@ -227,6 +227,11 @@ class World:
             return
         self._note(f"{machine.name} loses power")
         self.survived.counts["crashes"] += 1
+        for wire, kme_end, hub_end in self.wires:
+            for end in (kme_end, hub_end):
+                if end.owner.name == machine.name:
+                    end.over = True
+                    wire.cut()
         machine.lose_power()
         self.restart_at[machine.name] = self.time + self.chance.uniform(0.1, 5.0)
         self._sweep_wires()
@@ -391,15 +396,25 @@ class World:
         self._check_minority()
 
     def _check_minority(self) -> None:
-        """Rule 3, by construction: what liars hold fits every secret equally well.
+        """Rule 3, on what the liars hold: fewer than k shares of a batch fit every secret equally.
 
-        For one byte of shares that k-1 hubs hold, each of the 256 values of the secret is reached by
-        exactly one value of an honest hub's share.
+        The shares that an honest hub may have, one for each value of the last byte, lead to as many
+        different secrets: what the liars hold rules none out.
         """
-        points = {number: bytes([self.chance.randrange(256)]) for number in range(1, THRESHOLD)}
-        reached = {sharing.interpolate({**points, HUBS: bytes([guess])}, 0)[0] for guess in range(256)}
-        if len(reached) != 256:
-            raise RuleBrokenError("a minority of hubs learns something")
+        liars = [hub for hub in self.hubs.values() if hub.lie is not None]
+        points = {str(hub.name): int(hub.coordinate) for hub in self.realm.hubs}
+        for name in {held for hub in liars for held in hub.held}:
+            shares = {points[hub.name]: hub.held[name][-1:] for hub in liars if name in hub.held}
+            missing = THRESHOLD - len(shares)
+            if missing < 1:
+                raise RuleBrokenError("liars hold as many shares as rebuild a batch")
+            others = {point: bytes(1) for point in range(1, missing)}
+            secrets = {
+                sharing.interpolate({**shares, **others, missing: bytes([guess])}) for guess in range(256)
+            }
+            if len(secrets) != 256:
+                raise RuleBrokenError("what a minority of hubs holds rules a secret out")
+            self.survived.counts["minorities checked"] += 1
 
     # ── helpers ─────────────────────────────────────────────────────────────────────────────────
     def _machines(self) -> list[Machine]:
