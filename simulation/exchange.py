@@ -198,7 +198,7 @@ class Exchange:
     # ── ends ────────────────────────────────────────────────────────────────────────────────────
     def start_alice(self) -> None:
         """Start Alice anew with what her store holds; her links are down."""
-        self._up[ALICE] = set()
+        self._stop(ALICE)
         self.sender = Sender(
             name=ALICE,
             incarnation=Incarnation(self.chance.randbytes(16)),
@@ -210,7 +210,8 @@ class Exchange:
 
     def start_bob(self) -> None:
         """Start Bob anew with what his store holds; his links are down."""
-        self._up[BOB] = set()
+        self._stop(BOB)
+        self.searches.clear()
         self.receiver = Receiver(
             name=BOB,
             incarnation=Incarnation(self.chance.randbytes(16)),
@@ -220,6 +221,11 @@ class Exchange:
             batches=self.received.rows,
             marks=self.received.marks,
         )
+
+    def _stop(self, end: KmeName) -> None:
+        """An end's memory, its connections and what was on its way to it are gone."""
+        self._up[end] = set()
+        self._queue = deque((whom, event) for whom, event in self._queue if whom != end)
 
     def link(self, *hubs: HubName, only: KmeName | None = None) -> None:
         """Hubs come up, for both ends or for one."""
@@ -324,9 +330,10 @@ class Exchange:
                 raise AssertionError(message)
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────
-    def run(self) -> None:
-        """Carry everything that waits, and what follows from it."""
-        while self._queue:
+    def run(self, most: int = 1_000_000) -> None:
+        """Carry everything that waits and what follows from it, or so many things of it."""
+        while self._queue and most:
+            most -= 1
             self.tell(*self._queue.popleft())
 
     def shuffle(self) -> None:
