@@ -11,7 +11,7 @@ This module must not know pads, records, keys or SAEs.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final, Protocol, TypeAlias
@@ -261,7 +261,10 @@ class HubRelay:
         *,
         relayed: RelayedBatches | None = None,
         buckets: Buckets | None = None,
+        floor: Callable[[Stream], int] | None = None,
     ) -> None:
+        """``floor`` is how many bytes of a receiver's pad each stream leaves over, asked every time."""
+        self._floor = floor or _FLOORS.__getitem__
         self._policy = policy
         self._links = links
         self._realm = messages.RealmFile(realm)
@@ -360,7 +363,7 @@ class HubRelay:
         """
         if not allowed:
             return Reason.FORBIDDEN
-        denied = self._unreachable(pair.receiver, cost, _FLOORS[stream])
+        denied = self._unreachable(pair.receiver, cost, self._floor(stream))
         if denied is not None:
             return denied
         charges: dict[Hashable, Quota] = {
