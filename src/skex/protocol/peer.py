@@ -495,7 +495,7 @@ class PeerMessages:
 
     def _seal_plaintext(self, root: Root, hub: HubName, plaintext: bytes, token: object) -> None:
         channel = self._channel(root, direction_of(root.role))
-        self._out.send(Outgoing(hub, root.peer, channel, root.secret, plaintext, token))
+        self._out.send(Outgoing(hub, root.peer, channel, root.copy(), plaintext, token))
         self._out.persist(*self._roots.sealed(root))
 
     def _channel(self, root: Root, direction: PeerDirection) -> Channel:

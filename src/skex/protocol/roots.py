@@ -97,7 +97,11 @@ class Root:
 
     @property
     def secret(self) -> Secret:
-        """The root itself, as a copy for one use."""
+        """The root itself; wiped when it is dropped."""
+        return self._secret
+
+    def copy(self) -> Secret:
+        """The root, for something that may outlive it here."""
         return Secret(self._secret.expose())
 
     def step(self, step: RootStep) -> tuple[RootKept, ...]:
@@ -106,7 +110,7 @@ class Root:
         if self._machine.step(step) is before:
             return ()
         sent = self.state in {RootState.SEALED, RootState.USED_BOTH_WAYS}
-        return (RootKept(self.role, self.peer, self.batch, self.secret, sent=sent, received=self.heard),)
+        return (RootKept(self.role, self.peer, self.batch, self.copy(), sent=sent, received=self.heard),)
 
     def drop(self) -> RootDropped:
         """Forget the root."""
@@ -244,6 +248,7 @@ class Renewals:
         """The peers with whom another root is wanted; each again only after a while."""
         peers = self._timers.due(now)
         for peer in peers:
+            self._doubt.pop(peer, None)
             self._quiet[peer] = now + limits.ROOT_RETRY_SECONDS
             self._schedule(peer)
         return peers

@@ -257,12 +257,16 @@ class World:
         self.alice.do(IncarnationSeen(BOB, self.bob.incarnation))
 
     # ── the network ─────────────────────────────────────────────────────────────────────────────
-    def carry(self, letter: Letter, hub: HubName | None = None) -> list[Letter]:
-        """A hub hands a letter over, now or again; what that made the receiver send."""
+    def carry(self, letter: Letter, hub: HubName | None = None, to: End | None = None) -> list[Letter]:
+        """A hub hands a letter over, now or again; what that made the receiver send.
+
+        ``to`` is given where the receiver runs twice.
+        """
         if letter in self.letters:
             self.letters.remove(letter)
         forwarded = messages.Forwarded(letter.sender.name, letter.envelope)
-        to = self.alice if letter.receiver == ALICE else self.bob
+        if to is None:
+            to = self.alice if letter.receiver == ALICE else self.bob
         return to.do(traffic.FromHub(hub or letter.hub, 1, forwarded))
 
     def carry_all(self) -> None:

@@ -159,7 +159,7 @@ def test_a_dropped_root_is_wiped_and_what_waits_to_be_stored_is_not() -> None:
     assert isinstance(kept, RootKept)
     roots.refuse(root)
     with pytest.raises(LocalBug):
-        root.secret  # noqa: B018  # asking for it is what fails
+        root.secret.expose()
     assert kept.root.expose() == (1).to_bytes(64, "big")
 
 
@@ -202,6 +202,13 @@ def test_doubt_counts_from_the_first_request_without_answer() -> None:
     renewals.asked(BOB, 0, has_root=True)
     renewals.asked(BOB, 9, has_root=True)
     assert renewals.due(limits.ROOT_DOUBT_SECONDS) == [BOB]
+
+
+def test_a_peer_that_stays_silent_is_not_asked_for_a_root_for_ever() -> None:
+    renewals = Renewals()
+    renewals.asked(BOB, 0, has_root=True)
+    assert renewals.due(limits.ROOT_DOUBT_SECONDS) == [BOB]
+    assert renewals.due(1e9) == []
 
 
 def test_a_new_root_ends_every_wish() -> None:
