@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from simulation.exchange import ALICE, BOB, Exchange, hub_name, make_realm
+from simulation.exchange import ALICE, BOB, Exchange, Lie, hub_name, make_realm
 from skex.base import codes, limits
 from skex.base.errors import LocalBug
 from skex.base.ids import BatchId, Coordinate, HubName, Incarnation, KmeName
@@ -71,6 +71,11 @@ def flipped(shared: Shared, at: int = 90) -> Shared:
     changed = bytearray(shared.share)
     changed[at] ^= 0x2A
     return replace(shared, share=bytes(changed))
+
+
+def added_everywhere(difference: int) -> Lie:
+    """What a hub does that adds one difference to each byte of its share."""
+    return lambda honest: [replace(honest, share=bytes(byte ^ difference for byte in honest.share))]
 
 
 def bring(world: Exchange, shares: dict[HubName, Shared], *numbers: int) -> None:
@@ -272,13 +277,10 @@ def test_k_minus_1_hubs_that_shift_their_shares_together_change_no_key() -> None
 
 
 def test_two_hubs_that_collude_around_the_secret_get_nobody_named_for_certain() -> None:
-    """They keep the value at zero: the keys are right, and the honest hubs look wrong."""
+    """They add x * (x + 3), zero at zero and at the third hub: the keys are right, honest hubs look wrong."""
     world = Exchange(5, 3)
     for number in (1, 2):
-        delta = gf256.multiply(number, number ^ 3)  # zero at zero and at the third hub
-        world.lies[hub_name(number)] = lambda honest, delta=delta: [  # type: ignore[misc]
-            replace(honest, share=bytes(byte ^ delta for byte in honest.share))
-        ]
+        world.lies[hub_name(number)] = added_everywhere(gf256.multiply(number, number ^ 3))
     world.establish()
     world.run()
     assert world.sent.sent[0].batch.keys == world.received.received[0].batch.keys
@@ -384,7 +386,7 @@ def refused(world: Exchange, shared: Shared, hub: int = 1) -> int:
 def test_a_context_that_disagrees_is_refused_whatever_the_message_says(change: dict[str, object]) -> None:
     world = Exchange()
     shared = world.shares()[hub_name(1)]
-    shared = replace(shared, context=replace(shared.context, **change))  # type: ignore[arg-type]
+    shared = replace(shared, context=replace(shared.context, **change))  # type: ignore[arg-type]  # one field
     assert refused(world, shared) == Refusal.CONTEXT_DISAGREES
 
 
