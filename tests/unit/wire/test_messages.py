@@ -28,11 +28,13 @@ from skex.wire.messages import (
     encode_message,
     refusal_code,
 )
+from skex.wire.peer import AssignRefusal, NotAssigned, encode_peer_message
 from tests.unit.wire.support import (
     BATCH,
     CONTEXT,
     KME,
     LINK_SAMPLES,
+    REQUEST,
     SHARE_BYTES,
     Bound,
     Sample,
@@ -293,6 +295,12 @@ def test_every_refusal_has_a_code_of_its_own(refusal: Refusal) -> None:
 @pytest.mark.parametrize("refusal", Refusal)
 def test_a_refusal_given_by_its_name_is_written_as_its_number(refusal: Refusal) -> None:
     assert encode_message(Refuse(1, refusal)) == encode_message(Refuse(1, int(refusal)))
+
+
+def test_refusal_named_by_its_enum_is_written_as_its_number() -> None:
+    assert encode_message(Refuse(1, Refusal.BUSY)) == encode_message(Refuse(1, 11))
+    named = NotAssigned(REQUEST, BATCH.incarnation, AssignRefusal.KEY_NOT_HELD)
+    assert encode_peer_message(named)[-1] == 2
 
 
 @pytest.mark.parametrize("refusal", [0, 12, 65_535])
