@@ -290,3 +290,85 @@ AUDIT_DAMAGED: Final = _store(
     "The audit log does not verify.",
     "Keep a copy of the log as it is, then find out who or what changed it (skex audit verify).",
 )
+
+# ── store ───────────────────────────────────────────────────────────────────────────────────────
+STORE_IO: Final = _store(
+    "store-io",
+    "The store could not be read, written or synced.",
+    "Check the disk, then start the daemon again: it goes on from what is durable.",
+)
+STORE_FULL: Final = _store(
+    "store-full",
+    "The disk has no room left for the store.",
+    "Free some space, then start the daemon again: nothing that was acknowledged is lost.",
+)
+STORE_READ_ONLY: Final = _store(
+    "store-read-only",
+    "The store may be read but not written.",
+    "Check the owner and mode of the home and how its file system is mounted.",
+)
+STORE_LOCKED: Final = _store(
+    "store-locked", "Another process has the store open.", "One daemon per home: stop the other one first."
+)
+STORE_CORRUPT: Final = _store(
+    "store-corrupt",
+    "The store is damaged: it is not a database, or not what skex wrote.",
+    "Keep a copy of it, check the disk, then enrol this machine anew; no backup holds keys or marks.",
+)
+STORE_FOREIGN: Final = _store(
+    "store-foreign",
+    "The file is a database, but not this daemon's store.",
+    "Check that the home is the right one, and that a hub's is not used for a KME.",
+)
+STORE_NEWER: Final = _store(
+    "store-newer",
+    "The store was written by a later version of skex.",
+    "Install that version again; a store is never changed back.",
+)
+STORE_WRONG_KEY: Final = _store(
+    "store-wrong-key",
+    "The master key is not the one that this store was sealed with.",
+    "Put the right master key in place (file, passphrase or credential); nothing was changed.",
+)
+STORE_EXISTS: Final = _refused(
+    "store-exists", "There is a store already.", "Use another home, or remove the old one on purpose."
+)
+KEY_DELIVERED_TWICE: Final = _bug(
+    "bug-key-delivered-twice", "A key was about to be delivered to someone who has had it or may not have it."
+)
+LINK_KNOWN: Final = _refused(
+    "link-known",
+    "A link with this id was enrolled here before.",
+    "A kit is imported once: ask the hub's operator for a new one.",
+)
+LINK_EXISTS: Final = _refused(
+    "link-exists",
+    "There is an enrolled link between these two already.",
+    "Remove or replace the old link first.",
+)
+LINK_NOT_ENROLLED: Final = _refused(
+    "link-not-enrolled", "No such link is enrolled here.", "List the links and compare the id."
+)
+
+# ── keys ────────────────────────────────────────────────────────────────────────────────────────
+NOT_READY: Final = _refused(
+    "not-ready",
+    "After its start this KME has not yet shown to enough hubs that it was not rolled back.",
+    "Wait until as many hubs as the threshold are connected (skex kme status).",
+)
+SIZE_UNSUPPORTED: Final = _refused(
+    "size-unsupported", "Keys of this length are not made here.", "Ask for a length within the stated bounds."
+)
+NUMBER_UNSUPPORTED: Final = _refused(
+    "number-unsupported", "So many keys are not given at once.", "Ask for fewer keys per request."
+)
+REQUIREMENTS_UNMET: Final = _refused(
+    "requirements-unmet",
+    "No key can be made here that meets the requirements.",
+    "Compare the requirements with the realm's threshold and the links' pads (skex kme status).",
+)
+SLAVES_UNSUPPORTED: Final = _refused(
+    "slaves-unsupported",
+    "The slaves of one request must all be at one other KME.",
+    "Ask once for each KME; a key for several KMEs is a group key.",
+)
