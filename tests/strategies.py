@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -28,15 +28,13 @@ from skex.base.ids import (
 )
 from skex.wire import codec, messages, peer, preface
 from skex.wire.claim import Claim, Enrolment, Randomness
-from skex.wire.codec import Value
+from skex.wire.codec import OrderedT, Value
 from skex.wire.context import ROOT_BYTES, CompactContext, Context, Purpose
 from skex.wire.messages import Confirmation, Message
 from skex.wire.peer import Envelope, KeyRange, PeerDirection, PeerMessage
 from skex.wire.preface import Frame, Marks, Parties, Stretch
 from skex.wire.realm import Hub, HubAttributes, HubStatus, Realm
 from skex.wire.record import RecordHeader
-
-T = TypeVar("T")
 
 _NAME: Final = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 _PRINTABLE: Final = st.characters(min_codepoint=0x20, max_codepoint=0x7E)
@@ -189,8 +187,8 @@ def link_messages(direction: Direction) -> SearchStrategy[Message]:
 
 
 # ── peer messages ───────────────────────────────────────────────────────────────────────────────
-def _ascending(items: SearchStrategy[T], high: int) -> SearchStrategy[tuple[T, ...]]:
-    return st.sets(items, min_size=1, max_size=high).map(lambda found: tuple(sorted(found)))  # type: ignore[type-var]
+def _ascending(items: SearchStrategy[OrderedT], high: int) -> SearchStrategy[tuple[OrderedT, ...]]:
+    return st.sets(items, min_size=1, max_size=high).map(lambda found: tuple(sorted(found)))
 
 
 @st.composite
