@@ -372,3 +372,13 @@ SLAVES_UNSUPPORTED: Final = _refused(
     "The slaves of one request must all be at one other KME.",
     "Ask once for each KME; a key for several KMEs is a group key.",
 )
+
+# ── homes ───────────────────────────────────────────────────────────────────────────────────────
+HOME_IN_USE: Final = _store(
+    "home-in-use",
+    "Another process uses this home.",
+    "Stop the daemon that runs on it, or talk to it through its admin socket.",
+)
+HOME_MISSING: Final = _store(
+    "home-missing", "The home directory is missing or not readable.", "Create it with the init command."
+)
