@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, assert_never
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, LocalBug
@@ -307,6 +307,8 @@ class HubRelay:
             case Tick():
                 self._relayed.expire(now)
                 self._buckets.sweep(now)
+            case _:
+                assert_never(event)
         return self._out.take()
 
     def _step(self, kme: KmeName, step: ConnectionStep) -> _Connection:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from skex.base import codes
 from skex.base.errors import ErrorCode, LocalBug, Refused
@@ -278,6 +278,8 @@ class RealmTrust:
                 self._asked.discard(hub)
             case Tick():
                 pass
+            case _:
+                assert_never(event)
         self._pass_time(now)
         return self._out.take()
 

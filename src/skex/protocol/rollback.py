@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Never, TypeAlias
+from typing import Final, Never, TypeAlias, assert_never
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, LocalBug
@@ -227,6 +227,8 @@ class RollbackWatch:
                 self._settle()
             case Tick():
                 self._waited(now)
+            case _:
+                assert_never(event)
         self._weigh(now)
         return self._out.take()
 
