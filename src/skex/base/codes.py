@@ -113,6 +113,11 @@ REALM_BELOW_FLOOR: Final = _refused(
     "The realm's threshold is below the local floor.",
     "Lower the floor in the policy only if the lower threshold was agreed.",
 )
+REALM_HUB_FOREIGN: Final = _refused(
+    "realm-hub-foreign",
+    "A hub that is not an active hub of the realm brought a realm file.",
+    "Nothing to do if the hub was revoked; otherwise compare the realm file with its operator.",
+)
 REALM_OUTDATED: Final = _refused(
     "realm-outdated",
     "A realm file is older than the one already trusted.",
@@ -382,3 +387,76 @@ HOME_IN_USE: Final = _store(
 HOME_MISSING: Final = _store(
     "home-missing", "The home directory is missing or not readable.", "Create it with the init command."
 )
+
+# ── enrolment ───────────────────────────────────────────────────────────────────────────────────
+_NEW_KIT = "Nothing was imported. Ask the hub's operator for another copy, or for a new kit."
+KIT_MALFORMED: Final = _refused("kit-malformed", "The file is not a kit.", "Check that it is the right file.")
+KIT_VERSION: Final = _refused("kit-version", "The kit has a format that this skex does not know.", _UPGRADE)
+KIT_TRUNCATED: Final = _refused("kit-truncated", "The kit ends too early.", _NEW_KIT)
+KIT_ALTERED: Final = _refused("kit-altered", "The kit was altered or damaged.", _NEW_KIT)
+KIT_PASSPHRASE: Final = _refused(
+    "kit-passphrase",
+    "The passphrase does not open the kit.",
+    "Type it again as it was agreed; if it is right, the kit was altered. Nothing was imported.",
+)
+KIT_PASSPHRASE_MISSING: Final = _refused(
+    "kit-passphrase-missing",
+    "The kit is under a passphrase and none was given.",
+    "Run this in a terminal, or give it with --passphrase-file or --passphrase-fd.",
+)
+KIT_PASSPHRASE_WEAK: Final = _refused(
+    "kit-passphrase-weak",
+    "The passphrase is too short or too long, or holds characters that cannot be typed.",
+    "Take some words at random: at least 12 characters.",
+)
+KIT_OTHER_KME: Final = _refused(
+    "kit-other-kme", "The kit is for another KME.", "Take it to the machine that it names (skex kit show)."
+)
+KIT_EXPIRED: Final = _refused(
+    "kit-expired",
+    "The kit has expired.",
+    "Check this machine's clock; if it is right, ask the hub's operator for a new kit.",
+)
+KIT_IO: Final = _store(
+    "kit-io",
+    "The kit could not be read or written.",
+    "Check the medium and its free space, then try again: nothing was enrolled.",
+)
+HUB_NOT_IN_REALM: Final = _refused(
+    "hub-not-in-realm",
+    "The realm file lists no active hub of this name.",
+    "Compare with 'skex realm show'; names are compared exactly.",
+)
+
+# ── homes, configuration, command line ──────────────────────────────────────────────────────────
+HOME_EXISTS: Final = _refused(
+    "home-exists", "The home exists already.", "Use another --home, or remove the old one on purpose."
+)
+HOME_FOREIGN: Final = _refused(
+    "home-foreign",
+    "The home is not of the kind that this command works on.",
+    "Check --home: a hub's home holds hub.toml, a KME's kme.toml.",
+)
+HOME_IO: Final = _store(
+    "home-io", "A file of the home could not be read or written.", "Check its owner, its mode and the disk."
+)
+MASTER_KEY_INVALID: Final = _store(
+    "master-key-invalid",
+    "The master key is missing, readable by others, or not 32 bytes.",
+    "Put master.key back as it was, with mode 0600 and the daemon's owner; without it the store is lost.",
+)
+CONFIG_MISSING: Final = _refused(
+    "config-missing", "There is no configuration file.", "Make a home with 'skex hub init' or 'skex kme init'."
+)
+CONFIG_SYNTAX: Final = _refused(
+    "config-syntax", "The configuration file is not readable TOML.", "Mend the named line."
+)
+CONFIG_INVALID: Final = _refused(
+    "config-invalid",
+    "The configuration file has settings that do not make sense.",
+    "Mend what is named; docs/configuration.md lists every option.",
+)
+FILE_EXISTS: Final = _refused(
+    "file-exists", "The file to be written exists already.", "Choose another name, or remove it on purpose."
+)
+FILE_IO: Final = _store("file-io", "A file could not be read or written.", "Check its path, owner and mode.")

@@ -180,6 +180,8 @@ POLICY_FILE_BYTES: Final = 262_144
 """A policy for thousands of names; bounds what reading one costs, also with a hostile file."""
 POLICY_GROUP_DEPTH: Final = 8
 """Groups within groups: deeper than anybody still understands."""
+POLICY_PATTERNS: Final = 200_000
+"""Names of one policy once every group is opened: groups of groups must not fill the memory."""
 POLICY_PROBLEMS: Final = 20
 """Mistakes of one policy file that are reported at once."""
 POLICY_ALIAS_CHARACTERS: Final = 128
@@ -202,3 +204,37 @@ AUDIT_SAMPLE_KEYS: Final = 64
 """Kinds and actors counted apart; with the two above, an attacker fills some 50 MB a day."""
 AUDIT_SYNC_SECONDS: Final = 1
 """Unimportant records reach the medium no later than this, together."""
+
+# ── store (local) ───────────────────────────────────────────────────────────────────────────────
+STORE_BUSY_MS: Final = 2_000
+"""How long opening a store waits for another process to let go of it: a daemon that is just ending."""
+
+# ── enrolment (shared by hub and KME through kits) ──────────────────────────────────────────────
+LINK_KEY_BYTES: Final = 64
+"""The static key of a link: as long as the HMAC-SHA-512 proofs made with it."""
+KIT_HEADER_BYTES: Final = 49_152
+"""A kit's header: the longest realm file, the longest names, and room to spare."""
+KIT_CHUNK_BYTES: Final = 65_536
+"""What of a kit is checked at once: bounds the memory, and what is read of a hostile kit."""
+KIT_KDF_MEMORY_KIB_MIN: Final = 8_192
+"""Argon2id with less memory is refused: it would not slow anybody down."""
+KIT_KDF_MEMORY_KIB_MAX: Final = 1_048_576
+"""1 GiB: a hostile kit must not exhaust the machine that looks at it."""
+KIT_KDF_PASSES_MAX: Final = 16
+"""Bounds the time that a hostile kit costs; with the most memory it is some ten seconds."""
+KIT_KDF_LANES_MAX: Final = 16
+"""More lanes than machines that run skex have processors."""
+KIT_SECONDS_MAX: Final = 31_536_000
+"""A kit is valid for a year at most: what lies around longer is forgotten, and found."""
+PASSPHRASE_CHARACTERS_MIN: Final = 12
+"""Shorter ones are guessed in spite of Argon2id."""
+PASSPHRASE_CHARACTERS_MAX: Final = 1024
+"""A line that somebody typed; bounds what is read of a file."""
+
+# ── configuration and command line (local) ──────────────────────────────────────────────────────
+CONFIG_FILE_BYTES: Final = 262_144
+"""A configuration with hundreds of reserves; bounds what reading one costs."""
+CONFIG_PROBLEMS: Final = 20
+"""Mistakes of one configuration file that are reported at once."""
+CONFIG_ENTRIES: Final = 4_096
+"""Reserves, or overridden addresses, of one configuration."""
