@@ -1,0 +1,158 @@
+"""What a policy says, typed: every rule as it was written, before any question is asked.
+
+Names stay patterns here, with groups unopened. ``id`` is ``TABLE.NAME`` for a rule that was given a
+name, otherwise ``TABLE#DIGEST`` of what it says, so that moving a rule changes nothing; ``line`` is
+for people and counts in no comparison. A limit or quota that is None is not stated by its rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from skex.base.ids import SaeId
+from skex.protocol.hub import Stream
+from skex.wire.claim import ClaimClass
+from skex.wire.context import Purpose
+
+
+class Direction(Enum):
+    """Which way keys are established, seen from this KME; its own SAEs are masters ``to-peer``."""
+
+    TO_PEER = "to-peer"
+    FROM_PEER = "from-peer"
+    BOTH = "both"
+
+    def covers(self, direction: Direction) -> bool:
+        """Whether a rule for this direction is one for ``direction``, which is not both."""
+        return self in {direction, Direction.BOTH}
+
+
+class Role(Enum):
+    """What the local SAE is: a master asks for new keys, a slave takes them by their ids."""
+
+    MASTER = "master"
+    SLAVE = "slave"
+    BOTH = "both"
+
+    def covers(self, role: Role) -> bool:
+        """Whether a rule for this role is one for ``role``, which is not both."""
+        return self in {role, Role.BOTH}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What all rules have. ``name`` is empty for a rule that was given none."""
+
+    table: str
+    name: str
+    id: str
+    line: int = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubRule(Rule):
+    """``hub.allow`` and ``hub.deny``: who establishes with whom."""
+
+    from_: frozenset[str]
+    to: frozenset[str]
+    both_ways: bool
+    purposes: frozenset[Purpose]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota(Rule):
+    """What both tables of quotas have; rates per second, bursts in bytes or requests."""
+
+    to: frozenset[str]
+    stream: Stream
+    bytes_per_second: float | None
+    bytes_burst: float | None
+    requests_per_second: float | None
+    requests_burst: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairQuota(Quota):
+    """``hub.pair_quota``: how much each sender may draw on each receiver's pad."""
+
+    from_: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TotalQuota(Quota):
+    """``hub.total_quota``: how much all senders together may draw on each receiver's pad."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KmeRule(Rule):
+    """``kme.allow`` and ``kme.deny``: with which peers keys are established."""
+
+    peers: frozenset[str]
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KmeLimit(Rule):
+    """``kme.limit``: what a batch must be, and how much is kept, for each peer."""
+
+    peers: frozenset[str]
+    direction: Direction
+    minimum_threshold: int | None
+    minimum_claim: ClaimClass | None
+    key_bytes_min: int | None
+    key_bytes_max: int | None
+    batch_keys_max: int | None
+    lifetime_seconds_max: int | None
+    stored_batches_max: int | None
+    stored_bytes_max: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaeRule(Rule):
+    """``sae.allow`` and ``sae.deny``: which local SAE shares keys with which remote one."""
+
+    local: frozenset[str]
+    remote: frozenset[str]
+    role: Role
+    purposes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaeLimit(Rule):
+    """``sae.limit``: how much a local SAE may ask for, for each remote one."""
+
+    local: frozenset[str]
+    remote: frozenset[str]
+    role: Role
+    key_bytes_min: int | None
+    key_bytes_max: int | None
+    keys_per_request_max: int | None
+    slaves_max: int | None
+    lifetime_seconds_max: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedGroup:
+    """One group as it was written."""
+
+    name: str
+    members: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """An application's bare name for an SAE."""
+
+    name: str
+    sae: SaeId
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy file. Everything is sorted, so files that say the same are equal."""
+
+    control_floor_bytes: int
+    groups: tuple[NamedGroup, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    rules: tuple[Rule, ...] = ()

@@ -1,0 +1,418 @@
+"""Every table and key of the language, once: reading, writing and the reference are made from it.
+
+A new key gets a line here, a field in ``rules`` and a question in ``evaluate``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from skex.base import limits
+from skex.policy import names, rules
+from skex.policy.groups import NameKind
+from skex.policy.wording import NUMBER_MAX, nearest, quoted, shown
+from skex.protocol.hub import Stream
+from skex.wire.claim import ClaimClass
+from skex.wire.context import Purpose
+
+REQUIRED: Final = object()
+"""The default of a key that a rule must have."""
+NO: Final = False
+
+
+class Problem(ValueError):
+    """A value that its key cannot have; ``index`` is the element of a list that is wrong."""
+
+    def __init__(self, text: str, index: int | None = None) -> None:
+        super().__init__(text)
+        self.index = index
+
+
+# ── kinds of values ─────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """How the values of a key are read, written and described.
+
+    ``read`` raises ``Problem``; it makes an equal value of what ``write`` wrote.
+    """
+
+    read: Callable[[Any], Any]
+    write: Callable[[Any], str]
+    what: str
+
+
+def _expected(what: str, value: object, hint: str = "") -> Problem:
+    return Problem(f"must be {what}, not {shown(value)}{hint}")
+
+
+def _number(low: int, high: int = NUMBER_MAX, *, fractions: bool = False) -> Kind:
+    """An integer within bounds; any number within them where ``fractions`` make sense."""
+    top = "2^53" if high == NUMBER_MAX else f"{high}"
+    what = f"{'a number' if fractions else 'an integer'} from {low} to {top}"
+
+    def read(value: Any) -> Any:
+        is_number = type(value) is int or (fractions and type(value) is float and math.isfinite(value))
+        if not is_number or not low <= value <= high:
+            raise _expected(what, value)
+        return value
+
+    return Kind(read, repr, what)
+
+
+def _flag() -> Kind:
+    def read(value: Any) -> Any:
+        if type(value) is not bool:
+            raise _expected("true or false", value)
+        return value
+
+    return Kind(read, lambda value: "true" if value else "false", "true or false")
+
+
+def _choice(words: Mapping[str, Any]) -> Kind:
+    """One of a few words, each standing for a value."""
+    spelled = {value: word for word, value in words.items()}
+    what = " or ".join(quoted(word) for word in words)
+
+    def read(value: Any) -> Any:
+        if type(value) is not str or value not in words:
+            raise _expected(what, value, nearest(value, words))
+        return words[value]
+
+    return Kind(read, lambda value: quoted(spelled[value]), what)
+
+
+def _list_of(element: Kind, elements: str) -> Kind:
+    """A list of one or more, in which order and repetition mean nothing."""
+    what = f"a list of {elements}"
+
+    def read(value: Any) -> Any:
+        if type(value) is not list:
+            raise _expected(what, value, ": write it in brackets" if type(value) is str else "")
+        if not value:
+            raise Problem("an empty list matches nothing; leave the rule out")
+        found = set()
+        for index, one in enumerate(value):
+            try:
+                found.add(element.read(one))
+            except Problem as problem:
+                raise Problem(str(problem), index) from problem
+        return frozenset(found)
+
+    def write(value: Any) -> str:
+        return f"[{', '.join(sorted(element.write(one) for one in value))}]"
+
+    return Kind(read, write, what)
+
+
+def _text(check: Callable[[str], None], what: str) -> Kind:
+    """A string whose form ``check`` knows; it raises ``NameProblem``."""
+
+    def read(value: Any) -> Any:
+        if type(value) is not str:
+            raise _expected(what, value)
+        try:
+            check(value)
+        except names.NameProblem as problem:
+            raise Problem(f"{shown(value)}: {problem}") from problem
+        return value
+
+    return Kind(read, quoted, what)
+
+
+# ── tables ──────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a table. ``unstated`` is what counts where no rule of the table states it."""
+
+    name: str
+    kind: Kind
+    default: Any
+    meaning: str
+    unstated: Any = None
+
+    @property
+    def attribute(self) -> str:
+        """The field's name in Python, where ``from`` is taken."""
+        return f"{self.name}_" if self.name == "from" else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One array of tables: what its rules are made of. ``groups`` says what groups in it hold."""
+
+    name: str
+    make: Callable[..., rules.Rule]
+    meaning: str
+    keys: tuple[Key, ...]
+    groups: NameKind = NameKind.KME
+
+
+def _words(kind: type[Enum]) -> dict[str, Any]:
+    return {member.value: member for member in kind}
+
+
+def _is_printable(text: str, characters: int, but: str = "") -> bool:
+    return 1 <= len(text) <= characters and all(" " <= one <= "~" and one not in but for one in text)
+
+
+def _check_label(text: str) -> None:
+    if not _is_printable(text, limits.PURPOSE_CHARACTERS):
+        raise names.NameProblem(f"labels are 1 to {limits.PURPOSE_CHARACTERS} printable ASCII characters")
+
+
+def _check_name(text: str) -> None:
+    if not names.is_name(text):
+        raise names.NameProblem(f"names are {names.NAME_FORM}")
+
+
+def check_alias(text: str) -> None:
+    """Refuse what an application could not write as a bare name. Raises ``NameProblem``."""
+    if not _is_printable(text, limits.POLICY_ALIAS_CHARACTERS, but=" @/"):
+        raise names.NameProblem(
+            f"aliases are 1 to {limits.POLICY_ALIAS_CHARACTERS} printable ASCII characters,"
+            " without space, '@' and '/'"
+        )
+
+
+CLAIMS: Final[Mapping[str, ClaimClass]] = {
+    "computational": ClaimClass.COMPUTATIONAL,
+    "hybrid": ClaimClass.HYBRID,
+    "information-theoretic": ClaimClass.INFORMATION_THEORETIC,
+}
+PURPOSES: Final[Mapping[str, Purpose]] = {"control": Purpose.CONTROL, "traffic": Purpose.TRAFFIC}
+
+KME_NAMES: Final = _list_of(_text(names.check_kme, "a KME name"), 'KME names, "*" in names, and "@groups"')
+SAE_NAMES: Final = _list_of(_text(names.check_sae, "an SAE id"), 'SAE ids, "*" in them, and "@groups"')
+_LABELS: Final = _list_of(_text(_check_label, "a label"), 'labels, "*" in them')
+NAME: Final = Key(
+    "id",
+    _text(_check_name, "a name"),
+    "",
+    "The rule's name in decisions and the audit log. Without one it is named by a digest of what it says.",
+)
+_KEY_BYTES: Final = _number(limits.KEY_BYTES_MIN, limits.KEY_BYTES_MAX)
+_LIFETIME: Final = _number(limits.LIFETIME_SECONDS_MIN, limits.LIFETIME_SECONDS_MAX)
+_AMOUNT: Final = _number(0)
+_RATE: Final = _number(0, fractions=True)
+_DIRECTION: Final = Key(
+    "direction",
+    _choice(_words(rules.Direction)),
+    rules.Direction.BOTH,
+    "`to-peer`: keys that SAEs here ask for as masters. `from-peer`: keys that the peer's SAEs ask for.",
+)
+_ROLE: Final = Key(
+    "role",
+    _choice(_words(rules.Role)),
+    rules.Role.BOTH,
+    "What the local SAE is: a `master` asks for new keys, a `slave` takes them by their ids.",
+)
+
+
+def _hub_rule(name: str, meaning: str) -> Table:
+    return Table(
+        name,
+        rules.HubRule,
+        meaning,
+        (
+            NAME,
+            Key("from", KME_NAMES, REQUIRED, "The KMEs that send batches: their SAEs are masters."),
+            Key("to", KME_NAMES, REQUIRED, "The KMEs that receive them."),
+            Key("both_ways", _flag(), NO, "The rule also holds with `from` and `to` exchanged."),
+            Key(
+                "purposes",
+                _list_of(_choice(PURPOSES), '"control" and "traffic"'),
+                frozenset(PURPOSES.values()),
+                "`traffic`: keys for SAEs. `control`: what the two KMEs' own messages rest on;"
+                " without it no traffic key is ever confirmed.",
+            ),
+        ),
+    )
+
+
+_MEGABYTE: Final = 1024 * 1024
+QUOTAS: Final = ("bytes_per_second", "bytes_burst", "requests_per_second", "requests_burst")
+PAIR_QUOTAS: Final[Mapping[Stream, tuple[int, int, int, int]]] = {
+    Stream.SHARES: (_MEGABYTE, 64 * _MEGABYTE, 500, 5000),
+    Stream.PEER_MESSAGES: (256 * 1024, 8 * _MEGABYTE, 200, 2000),
+}
+TOTAL_QUOTAS: Final[Mapping[Stream, tuple[int, int, int, int]]] = {
+    Stream.SHARES: (16 * _MEGABYTE, 256 * _MEGABYTE, 5000, 50_000),
+    Stream.PEER_MESSAGES: (4 * _MEGABYTE, 64 * _MEGABYTE, 2000, 20_000),
+}
+
+
+def _quota(
+    name: str,
+    make: Callable[..., rules.Rule],
+    meaning: str,
+    who: tuple[Key, ...],
+    unstated: Mapping[Stream, tuple[int, int, int, int]],
+) -> Table:
+    meanings = (
+        "Pad bytes a second in the long run.",
+        "Pad bytes at once. Below 65,552 the largest batches never pass; 0 lets nothing pass.",
+        "Batches (or peer messages) a second in the long run.",
+        "Batches (or peer messages) at once. 0 lets nothing pass.",
+    )
+    numbers = tuple(
+        Key(
+            key,
+            _AMOUNT if key.endswith("burst") else _RATE,
+            None,
+            meaning,
+            tuple(unstated[s][at] for s in Stream),
+        )
+        for at, (key, meaning) in enumerate(zip(QUOTAS, meanings, strict=True))
+    )
+    stream = Key(
+        "stream",
+        _choice(_words(Stream)),
+        Stream.SHARES,
+        "`shares`: establishment, what keys cost. `peer-messages`: what the two KMEs say to each other.",
+    )
+    return Table(name, make, meaning, (NAME, *who, stream, *numbers))
+
+
+def _kme_rule(name: str, meaning: str) -> Table:
+    peers = Key("peers", KME_NAMES, REQUIRED, "The other KMEs.")
+    return Table(name, rules.KmeRule, meaning, (NAME, peers, _DIRECTION))
+
+
+def _sae_rule(name: str, meaning: str) -> Table:
+    return Table(
+        name,
+        rules.SaeRule,
+        meaning,
+        (
+            NAME,
+            Key("local", SAE_NAMES, REQUIRED, "SAEs of this KME."),
+            Key("remote", SAE_NAMES, REQUIRED, "SAEs of other KMEs."),
+            _ROLE,
+            Key(
+                "purposes",
+                _LABELS,
+                frozenset({names.ANY}),
+                'The purposes for which keys are asked; an application that names none asks for "any".',
+            ),
+        ),
+        NameKind.SAE,
+    )
+
+
+TABLES: Final[Mapping[str, Table]] = {
+    table.name: table
+    for table in (
+        _hub_rule("hub.allow", "Who may establish keys with whom through this hub."),
+        _hub_rule("hub.deny", "Who may not, whatever is allowed."),
+        _quota(
+            "hub.pair_quota",
+            rules.PairQuota,
+            "How much each KME in `from` may draw on the pad of each KME in `to`.",
+            (
+                Key("from", KME_NAMES, REQUIRED, "The KMEs that send."),
+                Key("to", KME_NAMES, REQUIRED, "The KMEs whose pads are drawn on."),
+            ),
+            PAIR_QUOTAS,
+        ),
+        _quota(
+            "hub.total_quota",
+            rules.TotalQuota,
+            "How much all KMEs together may draw on the pad of each KME in `to`.",
+            (Key("to", KME_NAMES, REQUIRED, "The KMEs whose pads are drawn on."),),
+            TOTAL_QUOTAS,
+        ),
+        _kme_rule("kme.allow", "The KMEs with which this one establishes keys."),
+        _kme_rule("kme.deny", "The KMEs with which it does not, whatever is allowed."),
+        Table(
+            "kme.limit",
+            rules.KmeLimit,
+            "What keys must be and how many are kept. Control batches are held to `minimum_threshold` only.",
+            (
+                NAME,
+                Key("peers", KME_NAMES, REQUIRED, "The other KMEs."),
+                _DIRECTION,
+                Key(
+                    "minimum_threshold",
+                    _number(1, limits.REALM_HUBS),
+                    None,
+                    "Hubs that must collude to learn a key; realms with a lower threshold are not used."
+                    " 1 is for links without hubs only.",
+                    2,
+                ),
+                Key(
+                    "minimum_claim",
+                    _choice(CLAIMS),
+                    None,
+                    "The weakest class that a key's claim may have.",
+                    ClaimClass.COMPUTATIONAL,
+                ),
+                Key("key_bytes_min", _KEY_BYTES, None, "The shortest key.", limits.KEY_BYTES_MIN),
+                Key("key_bytes_max", _KEY_BYTES, None, "The longest key.", limits.KEY_BYTES_MAX),
+                Key(
+                    "batch_keys_max",
+                    _number(1, limits.BATCH_KEYS),
+                    None,
+                    "Keys in one batch.",
+                    limits.BATCH_KEYS,
+                ),
+                Key("lifetime_seconds_max", _LIFETIME, None, "How long a key may wait to be used.", 604_800),
+                Key("stored_batches_max", _AMOUNT, None, "Batches kept for one peer and direction.", 16_384),
+                Key(
+                    "stored_bytes_max",
+                    _AMOUNT,
+                    None,
+                    "Key bytes kept for one peer and direction.",
+                    64 * _MEGABYTE,
+                ),
+            ),
+        ),
+        _sae_rule("sae.allow", "Which SAE here may share keys with which SAE elsewhere."),
+        _sae_rule("sae.deny", "Which may not, whatever is allowed."),
+        Table(
+            "sae.limit",
+            rules.SaeLimit,
+            "How much an SAE may ask for.",
+            (
+                NAME,
+                Key("local", SAE_NAMES, REQUIRED, "SAEs of this KME."),
+                Key("remote", SAE_NAMES, REQUIRED, "SAEs of other KMEs."),
+                _ROLE,
+                Key("key_bytes_min", _KEY_BYTES, None, "The shortest key.", limits.KEY_BYTES_MIN),
+                Key("key_bytes_max", _KEY_BYTES, None, "The longest key.", limits.KEY_BYTES_MAX),
+                Key(
+                    "keys_per_request_max",
+                    _number(1, limits.BATCH_KEYS),
+                    None,
+                    "Keys in one request, new or by their ids.",
+                    128,
+                ),
+                Key("slaves_max", _number(1, limits.SLAVES), None, "Slaves of one request.", 16),
+                Key(
+                    "lifetime_seconds_max",
+                    _LIFETIME,
+                    None,
+                    "The longest lifetime that may be asked for.",
+                    604_800,
+                ),
+            ),
+            NameKind.SAE,
+        ),
+    )
+}
+
+CONTROL_FLOOR: Final = Key(
+    "control_floor_bytes",
+    _number(limits.PEER_FLOOR_BYTES),
+    limits.CONTROL_FLOOR_BYTES,
+    "What shares leave over of a receiver's pad, for control traffic.",
+)
+PEER_FLOOR: Final = limits.PEER_FLOOR_BYTES
+"""What peer messages leave over: it carries what ends a dispute, so no policy sets it."""
+SETTINGS: Final[Mapping[str, tuple[Key, ...]]] = {"hub": (CONTROL_FLOOR,), "kme": (), "sae": ()}
+"""The keys of each place that are not rules."""
+VERSION: Final = 1
+"""Of the language: a policy that needs a later one says so, and is refused here."""
