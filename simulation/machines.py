@@ -22,9 +22,10 @@ from skex.base.secret import Secret
 from skex.pad.derived import DerivedPad
 from skex.pad.kinds import Pad, PadKind
 from skex.pad.table import TablePad
-from skex.protocol import hub, kme, peer, traffic
+from skex.protocol import hub, kme, peer, rollback, traffic
 from skex.protocol.changes import Change
 from skex.protocol.connection import Connection, ConnectionEffects, ConnectionEvent, Established
+from skex.protocol.effects import Effects
 from skex.protocol.envelopes import Outgoing
 from skex.protocol.link import Answered, Arrived, Send
 from skex.protocol.preface_hub import HubPreface
@@ -42,6 +43,7 @@ from skex.protocol.session import (
     LookUpLink,
     Owned,
     Received,
+    RollbackNoted,
     RolledBack,
     Session,
 )
@@ -113,6 +115,9 @@ class Owner(Protocol):
     def on_arrived(self, end: LinkEnd, notice: Arrived | Answered) -> None:
         """The other end said something."""
 
+    def on_rolled_back(self, end: LinkEnd) -> None:
+        """The other end saw this machine further than it is."""
+
     def on_ended(self, end: LinkEnd) -> None:
         """The connection is gone."""
 
@@ -170,6 +175,8 @@ class LinkEnd:
         while waiting:
             effects = waiting.popleft()
             taken = self._persist(effects) if effects.persist else None
+            if isinstance(taken, GrantsFailed):
+                effects = Effects()
             for data in effects.send:
                 self.owner.hazard()
                 self.wire.send(self.outgoing, data)
@@ -200,6 +207,8 @@ class LinkEnd:
                 self.owner.on_established(self, session)
             case RolledBack():
                 self.rolled_back = True
+                self.owner.on_rolled_back(self)
+                self.feed(RollbackNoted())
             case Arrived() | Answered():
                 if not self.over:
                     self.owner.on_arrived(self, notice)
@@ -373,6 +382,9 @@ class SimHub(Machine):
         elif notice.refusal is not None:
             self._do(traffic.AnsweredByKme(name, notice.token, notice.refusal))
 
+    def on_rolled_back(self, end: LinkEnd) -> None:
+        """A hub keeps nothing that a rollback could bring back but marks, which only rise."""
+
     def on_ended(self, end: LinkEnd) -> None:
         """A connection is gone."""
         if self.forget_end(end) and end.session is not None:
@@ -500,6 +512,11 @@ class SimKme(Machine):
             self.do(traffic.FromHub(name, notice.ordinal, notice.message))
         else:
             self.do(traffic.AnsweredByHub(name, notice.token, notice.refusal))
+
+    def on_rolled_back(self, end: LinkEnd) -> None:
+        """A hub saw this KME further than it is."""
+        if end.dialled is not None:
+            self.do(rollback.LinkProved(self.links[end.dialled].hub, rolled_back=True))
 
     def on_ended(self, end: LinkEnd) -> None:
         """A connection is gone."""

@@ -53,7 +53,10 @@ class KmeState:
 # ── what the shell says ─────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class LinkProved:
-    """A preface with ``hub`` finished; what it showed of this KME and stated of its realm file."""
+    """A preface with ``hub`` finished; what it showed of this KME and stated of its realm file.
+
+    That a hub noticed a rollback is told earlier, before the preface goes on: ``rollback.LinkProved``.
+    """
 
     hub: HubName
     rolled_back: bool
@@ -75,6 +78,7 @@ KmeEvent: TypeAlias = (
     | assignee.KeysGone
     | peer.RevokeKeys
     | realm.KitCollected
+    | rollback.LinkProved
     | rollback.OwnContradiction
     | rollback.LinkRenewed
     | rollback.Settled
@@ -192,7 +196,12 @@ class KmeCore:
                 self._to_receiver(event, now)
             case realm.KitCollected():
                 self._to_trust(event, now)
-            case rollback.OwnContradiction() | rollback.LinkRenewed() | rollback.Settled():
+            case (
+                rollback.LinkProved()
+                | rollback.OwnContradiction()
+                | rollback.LinkRenewed()
+                | rollback.Settled()
+            ):
                 self._to_watch(event, now)
             case _:
                 self._to_peer(event, now)

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping
 from concurrent.futures import Executor
 from typing import Protocol, cast
 
-from skex.base import codes, limits
+from skex.base import codes
 from skex.base.errors import PeerFault, SkexError
 from skex.base.ids import Direction, LinkId
 from skex.pad.kinds import Pad
@@ -35,6 +35,7 @@ from skex.protocol.session import (
     LookUpLink,
     Owned,
     Received,
+    RollbackNoted,
     RolledBack,
     Session,
 )
@@ -64,8 +65,11 @@ class LinkHost(Protocol):
     def answered(self, shell: LinkShell, token: Hashable, refusal: int | None) -> None:
         """A request was answered."""
 
-    def noticed(self, shell: LinkShell, notice: RolledBack | PadRefused) -> None:
-        """Something that operators must hear of."""
+    async def rolled_back(self, shell: LinkShell, notice: RolledBack) -> None:
+        """The other end saw this end further than it is; return once that is durably known."""
+
+    def pad_refused(self, shell: LinkShell, notice: PadRefused) -> None:
+        """No more pad for this end's direction: operators must hear of it."""
 
     def ended(self, shell: LinkShell, error: SkexError) -> None:
         """The connection is over; called once, whatever came before."""
@@ -86,6 +90,7 @@ class LinkShell(asyncio.Protocol):
         self._pending: deque[ConnectionEffects] = deque()
         self._working = False
         self._over = False
+        self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -98,9 +103,8 @@ class LinkShell(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.peer_address = f"{peer[0]}:{peer[1]}" if peer else ""
-        loop = asyncio.get_running_loop()
-        self._preface_timer = loop.call_later(limits.PREFACE_SECONDS, self._preface_late)
         self._queue(self._machine.start())
+        self._set_timer()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -116,6 +120,7 @@ class LinkShell(asyncio.Protocol):
         """Hand one event to the machine. Raises ``Refused`` for a ``Send`` that is not taken."""
         self._queue(self._machine.handle(event, clock.now()))
         self._set_timer()
+        self._set_reading()
 
     def send(self, message: Message, token: Hashable = None) -> None:
         """Send a message. Raises ``Refused``: link-down, link-busy, pad-exhausted."""
@@ -150,7 +155,8 @@ class LinkShell(asyncio.Protocol):
             while self._pending:
                 effects = self._pending.popleft()
                 taken = await self._persist(effects) if effects.persist else None
-                self._release(effects)
+                if not isinstance(taken, GrantsFailed):
+                    self._release(effects)
                 if taken is not None:
                     self.feed(taken)
         finally:
@@ -187,11 +193,12 @@ class LinkShell(asyncio.Protocol):
                 self.feed(LinkFound(self._host.look_up(link_id)))
             case ClaimLink(link_id):
                 self._tasks.start(self._claim(link_id), "claim link")
+            case RolledBack():
+                self._tasks.start(self._note_rollback(notice), "note rollback")
             case Established(session):
-                self._preface_timer.cancel()
                 self._host.established(self, session)
-            case RolledBack() | PadRefused():
-                self._host.noticed(self, notice)
+            case PadRefused():
+                self._host.pad_refused(self, notice)
             case Failed(error):
                 self._end(error)
             case _:
@@ -203,8 +210,17 @@ class LinkShell(asyncio.Protocol):
         except SkexError as error:
             self.close(error)
         else:
-            self.feed(owned)
-            self._close_pads_if_over()
+            self._answer(owned)
+
+    async def _note_rollback(self, notice: RolledBack) -> None:
+        await self._host.rolled_back(self, notice)
+        self._answer(RollbackNoted())
+
+    def _answer(self, event: ConnectionEvent) -> None:
+        """Hand in the answer to a question, unless the connection ended meanwhile."""
+        if not self._over:
+            self.feed(event)
+        self._close_pads_if_over()
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────
     def _end(self, error: SkexError) -> None:
@@ -212,7 +228,6 @@ class LinkShell(asyncio.Protocol):
             return
         self._over = True
         if self._transport is not None:
-            self._preface_timer.cancel()
             self._transport.abort()
         if self._timer is not None:
             self._timer.cancel()
@@ -225,8 +240,15 @@ class LinkShell(asyncio.Protocol):
                 pad.close()
             self.pads = {}
 
-    def _preface_late(self) -> None:
-        self.close(PeerFault(codes.PEER_SILENT, "the preface was not finished in time"))
+    def _set_reading(self) -> None:
+        """Stop reading while more bytes could only be kept."""
+        if self._transport is None or self._over or self._machine.paused is self._paused:
+            return
+        self._paused = self._machine.paused
+        if self._paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def _set_timer(self) -> None:
         deadline = self._machine.next_deadline

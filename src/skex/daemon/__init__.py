@@ -1,0 +1,1 @@
+"""The two daemons: each composes the layers below and keeps them running; nothing else."""

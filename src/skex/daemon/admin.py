@@ -1,0 +1,134 @@
+"""A daemon's admin socket: HTTP and JSON on ``<home>/admin.sock``, for this host's operator only.
+
+The socket is mode 0600, and whoever connects must have this daemon's user id or be root. Commands are
+few and bounded; ``/health`` and ``/metrics`` are what monitoring reads. It must not know what a
+command does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from skex.base.errors import SkexError
+
+BODY_BYTES: Final = 64 * 1024
+"""The longest request: a few names."""
+_CREDENTIALS: Final = struct.Struct("3i")
+
+Answer: TypeAlias = Mapping[str, Any]
+Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Answer]]
+"""Takes the request's JSON object; returns the answer's. Raises ``SkexError``."""
+
+
+class AdminSocket:
+    """Serves ``commands`` by name: ``GET /NAME`` without arguments, ``POST /NAME`` with a JSON object."""
+
+    def __init__(
+        self,
+        path: Path,
+        commands: Mapping[str, Command],
+        healthy: Callable[[], bool],
+        metrics: CollectorRegistry,
+    ) -> None:
+        self._path = path
+        self._commands = commands
+        self._healthy = healthy
+        self._metrics = metrics
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen. A socket that a killed daemon left behind is replaced: the home is ours."""
+        application = web.Application(client_max_size=BODY_BYTES, middlewares=[_only_owner])
+        application.add_routes(
+            [
+                web.get("/health", self._health),
+                web.get("/metrics", self._render_metrics),
+                web.get("/{command}", self._command),
+                web.post("/{command}", self._command),
+            ]
+        )
+        self._path.unlink(missing_ok=True)
+        self._runner = web.AppRunner(application, access_log=None)
+        await self._runner.setup()
+        before = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, self._path).start()
+        finally:
+            os.umask(before)
+
+    async def stop(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)
+
+    async def _health(self, request: web.Request) -> web.Response:
+        del request
+        healthy = self._healthy()
+        return web.json_response({"healthy": healthy}, status=200 if healthy else 503)
+
+    async def _render_metrics(self, request: web.Request) -> web.Response:
+        del request
+        return web.Response(
+            body=generate_latest(self._metrics), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    async def _command(self, request: web.Request) -> web.Response:
+        command = self._commands.get(request.match_info["command"])
+        if command is None:
+            return web.json_response({"error": "no such command"}, status=404)
+        arguments = await _arguments(request)
+        if arguments is None:
+            return web.json_response({"error": "the body is not a JSON object"}, status=400)
+        try:
+            return web.json_response(await command(arguments))
+        except SkexError as error:
+            return web.json_response(_explained(error), status=409)
+
+
+async def _arguments(request: web.Request) -> Mapping[str, Any] | None:
+    if request.method == "GET":
+        return dict(request.query)
+    try:
+        arguments = json.loads(await request.text() or "{}")
+    except ValueError:
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def _explained(error: SkexError) -> Answer:
+    code = error.code
+    return {
+        "error": code.sentence,
+        "code": code.name,
+        "family": code.family.value,
+        "hint": code.hint,
+        "detail": error.detail,
+    }
+
+
+@web.middleware
+async def _only_owner(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Whoever is not this daemon's user or root gets nothing, whatever the socket's mode says."""
+    transport = request.transport
+    peer = None if transport is None else transport.get_extra_info("socket")
+    if peer is None or _user_of(peer) not in (0, os.getuid()):
+        return web.json_response({"error": "not the owner of this home"}, status=403)
+    return await handler(request)
+
+
+def _user_of(peer: socket.socket) -> int:
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(raw)[1])

@@ -1,0 +1,173 @@
+"""The links of one daemon: which are enrolled, which connection owns each, and their pads.
+
+Both daemons use it. All marks of a link have one writer: an older connection is ended, and every set
+of it carried out, before a newer one reads them. It must not know messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Protocol
+
+from skex.base import codes
+from skex.base.errors import ErrorCode, PeerFault, SkexError
+from skex.base.ids import Direction, HubName, KmeName, LinkId, RealmName
+from skex.pad.derived import ChainSealing, DerivedPad
+from skex.pad.files import FileSystem
+from skex.pad.kinds import Pad, PadKind
+from skex.pad.table import Mask, TablePad
+from skex.protocol.session import LinkProfile, Owned
+from skex.runtime import entropy
+from skex.runtime.connections import LinkShell
+from skex.store.links import EnrolledLink, StoredLink
+from skex.wire.preface import Marks, Parties
+
+LINK_KEY_BYTES = 64
+
+
+class PadSealing(Protocol):
+    """How pads are sealed at rest."""
+
+    def chain_sealing(self, link_id: LinkId, direction: Direction) -> ChainSealing:
+        """For a derived pad's states."""
+
+    def table_mask(self, link_id: LinkId, direction: Direction) -> Mask:
+        """For a table pad's data."""
+
+
+def pad_name(link_id: LinkId, direction: Direction) -> str:
+    """The name of a pad's file within the home's ``pads`` directory."""
+    return f"{link_id.hex()}-{direction.name.lower().replace('_', '-')}.pad"
+
+
+def profile_of(link: EnrolledLink) -> LinkProfile:
+    """What the connection machines get of an enrolled link."""
+    return LinkProfile(
+        parties=Parties(link.realm, link.link_id, link.kme, link.hub),
+        key=link.key,
+        kind=link.kind,
+        to_hub_capacity=link.capacity_to_hub,
+        to_kme_capacity=link.capacity_to_kme,
+    )
+
+
+class Links:
+    """The enrolled links, the connection of each, and how their pads are opened.
+
+    ``read_marks`` reads a link's durable marks. ``contradiction`` hears of a pad
+    file that is ahead of the store: this end's own evidence of a rollback.
+    """
+
+    def __init__(
+        self,
+        *,
+        stored: Iterable[StoredLink],
+        pads: FileSystem,
+        sealing: PadSealing,
+        threads: Executor,
+        read_marks: Callable[[LinkId], Awaitable[Marks]],
+        contradiction: Callable[[LinkId, ErrorCode], None],
+    ) -> None:
+        self._pads = pads
+        self._sealing = sealing
+        self._threads = threads
+        self._read_marks = read_marks
+        self._contradiction = contradiction
+        self._known = {one.link.link_id: one for one in stored}
+        self._shells: dict[LinkId, LinkShell] = {}
+        self._claims: dict[LinkId, asyncio.Lock] = {}
+
+    def add(self, stored: StoredLink) -> None:
+        """A link was enrolled, suspended or frozen meanwhile."""
+        self._known[stored.link.link_id] = stored
+
+    def __iter__(self) -> Iterator[StoredLink]:
+        return iter(self._known.values())
+
+    def usable(self, link_id: LinkId) -> StoredLink | None:
+        """The link, unless it is unknown, suspended or frozen."""
+        stored = self._known.get(link_id)
+        return None if stored is None or stored.suspended or stored.frozen else stored
+
+    def shell(self, link_id: LinkId) -> LinkShell | None:
+        """The connection that owns a link now."""
+        return self._shells.get(link_id)
+
+    def profile(self, link_id: LinkId) -> LinkProfile:
+        """The link's profile; for one that may not be used, a decoy that no proof fits."""
+        stored = self.usable(link_id)
+        return decoy(link_id) if stored is None else profile_of(stored.link)
+
+    async def claim(self, shell: LinkShell, link_id: LinkId, epoch: int, digest: bytes) -> Owned:
+        """End any older connection, open the pads, return the durable marks.
+
+        Raises ``PeerFault`` (link-unknown) if the link was suspended meanwhile, and what pads raise.
+        """
+        async with self._claims.setdefault(link_id, asyncio.Lock()):
+            older = self._shells.get(link_id)
+            if older is not None and older is not shell:
+                older.close(PeerFault(codes.LINK_REPLACED))
+                await older.finished()
+            stored = self.usable(link_id)
+            if stored is None:
+                raise PeerFault(codes.LINK_UNKNOWN)
+            self._shells[link_id] = shell
+            marks = await self._read_marks(link_id)
+            loop = asyncio.get_running_loop()
+            pads = await loop.run_in_executor(self._threads, self._open_pads, stored.link, marks)
+            shell.pads = pads
+            self._report(link_id, pads)
+        up, down = pads[Direction.TO_HUB].mark, pads[Direction.TO_KME].mark
+        return Owned(replace(marks, to_hub=up, to_kme=down), epoch, digest)
+
+    def _open_pads(self, link: EnrolledLink, marks: Marks) -> Mapping[Direction, Pad]:
+        opened: dict[Direction, Pad] = {}
+        try:
+            for direction, mark in ((Direction.TO_HUB, marks.to_hub), (Direction.TO_KME, marks.to_kme)):
+                opened[direction] = self._open_pad(link, direction, mark)
+        except SkexError:
+            for pad in opened.values():
+                pad.close()
+            raise
+        return opened
+
+    def _open_pad(self, link: EnrolledLink, direction: Direction, mark: int) -> Pad:
+        name = pad_name(link.link_id, direction)
+        if link.kind is PadKind.TABLE:
+            mask = self._sealing.table_mask(link.link_id, direction)
+            return TablePad.open(self._pads, name, link.link_id, direction, mark, unmask=mask)
+        sealing = self._sealing.chain_sealing(link.link_id, direction)
+        return DerivedPad.open(self._pads, name, link.link_id, direction, mark, sealing=sealing)
+
+    def _report(self, link_id: LinkId, pads: Mapping[Direction, Pad]) -> None:
+        if any(pad.contradiction for pad in pads.values()):
+            self._contradiction(link_id, codes.PAD_MARK_CONTRADICTS)
+
+    def released(self, shell: LinkShell) -> LinkId | None:
+        """The connection is over; returns its link if it owned one."""
+        for link_id, owner in self._shells.items():
+            if owner is shell:
+                del self._shells[link_id]
+                return link_id
+        return None
+
+    async def close(self) -> None:
+        """End every connection and wait until nothing of it is being carried out."""
+        for shell in tuple(self._shells.values()):
+            shell.close(PeerFault(codes.CONNECTION_CLOSED, "this daemon stops"))
+            await shell.finished()
+
+
+def decoy(link_id: LinkId) -> LinkProfile:
+    """What an unknown link id meets: it answers like any link, and nobody knows its key."""
+    return LinkProfile(
+        parties=Parties(RealmName("decoy"), link_id, KmeName("decoy"), HubName("decoy")),
+        key=entropy.random_secret(LINK_KEY_BYTES),
+        kind=PadKind.DERIVED,
+        to_hub_capacity=1,
+        to_kme_capacity=1,
+        decoy=True,
+    )
