@@ -156,7 +156,7 @@ class Host:
     def _drop(self) -> None:
         for side in self.sides:
             side.cable.disconnect()
-            side.stop()
+            side.switch_off()
         self.sides.clear()
         for pad in self.pads.values():
             pad.close()
@@ -194,6 +194,7 @@ class Side:
         self.outgoing = outgoing
         self.connection = connection
         self.cable = cable
+        self.off = False
         self.claimed = False
         self.established: Established | None = None
         self.error: SkexError | None = None
@@ -206,7 +207,9 @@ class Side:
 
     # ── what a test does ────────────────────────────────────────────────────────────────────────
     def feed(self, event: ConnectionEvent) -> None:
-        """Hand the machine one event; what it asks for waits until ``step``."""
+        """Hand the machine one event; what it asks for waits until ``step``. Nothing while it is off."""
+        if self.off:
+            return
         self._submit(self.connection.handle(event, self.host.pair.now))
 
     def send(self, message: messages.Message, token: Hashable = None) -> None:
@@ -241,13 +244,18 @@ class Side:
         return count
 
     def stop(self) -> None:
-        """Forget everything that waits to be carried out: the machine is off."""
+        """Forget everything that waits to be carried out."""
         self._sets.clear()
+
+    def switch_off(self) -> None:
+        """The machine died: nothing happens here any more."""
+        self.off = True
+        self.stop()
 
     @property
     def open(self) -> bool:
         """Whether the preface is done and the connection stands."""
-        return self.established is not None and self.error is None
+        return not self.off and self.established is not None and self.error is None
 
     @property
     def messages(self) -> list[messages.Message]:

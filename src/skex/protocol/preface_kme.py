@@ -113,11 +113,6 @@ class KmePreface(PrefaceEnd):
         """Whether the preface ended, well or not."""
         return self.state in (KmeState.DONE, KmeState.CLOSED)
 
-    @property
-    def paused(self) -> bool:
-        """Never: whatever the hub sends too early ends the connection."""
-        return False
-
     def start(self) -> PrefaceEffects:
         """Frame 1; to be called once, before any event."""
         hello = frames.Hello(LOWEST_VERSION, HIGHEST_VERSION, self._link_id, self._nonce)

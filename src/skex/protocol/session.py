@@ -209,9 +209,9 @@ class PrefaceEnd(ABC):
         """Whether the preface ended, well or not."""
 
     @property
-    @abstractmethod
     def paused(self) -> bool:
         """Whether more bytes could only be kept: the shell stops reading from the connection."""
+        return False
 
     @property
     def next_deadline(self) -> float | None:

@@ -95,6 +95,7 @@ def test_deadline_is_the_prefaces_and_then_the_links() -> None:
     joined = pair.dial()
     for side in joined.sides:
         assert side.connection.next_deadline == 5.0 + limits.PREFACE_SECONDS
+        assert not side.connection.paused
     joined.run()
     for side in joined.sides:
         assert side.connection.next_deadline is None

@@ -265,6 +265,7 @@ def test_good_records_before_a_bad_one_in_the_same_bytes_are_dropped_with_it() -
     joined.kme.run()
     assert code_of(joined.kme) is codes.RECORD_VERSION
     assert not joined.kme.arrived
+    assert link_of(joined.kme)._out.take().empty
     assert joined.kme.host.store.marks == before
 
 

@@ -539,6 +539,13 @@ def test_grant_or_mark_of_a_lying_hub_is_refused_with_nothing_taken(
     assert failure_of(effects).code is code
 
 
+def test_kme_takes_its_own_grant_above_its_own_mark_whatever_the_hub_says() -> None:
+    kme, frame = lying_hub_state(marks=Marks(3, 0, 0, 0, 0, 0))
+    take = kme.handle(Received(frame), 0.0).persist[1]
+    assert isinstance(take, TakeGrant)
+    assert (take.direction, take.stretch) == (Direction.TO_KME, Stretch(2, 1))
+
+
 def test_grant_larger_than_any_is_refused() -> None:
     profile = replace(PROFILE, to_hub_capacity=1000, to_kme_capacity=1000)
     state = to_frame_3(ends(profile=profile))
