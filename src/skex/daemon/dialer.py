@@ -1,0 +1,56 @@
+"""Keeps one link connected: dials, waits for the end, backs off, dials again.
+
+Backing off is what keeps an attacker who cuts connections from burning a table pad: each connection
+costs it a few units.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from skex.runtime import entropy
+
+FIRST_SECONDS: Final = 0.5
+LAST_SECONDS: Final = 60.0
+STEADY_SECONDS: Final = 30.0
+"""A connection that lasted so long starts the waits anew."""
+DIAL_SECONDS: Final = 10.0
+"""How long a TCP connection may take to open."""
+
+
+class Backoff:
+    """Waits that double up to a bound, spread so that many KMEs do not come back at once."""
+
+    def __init__(self) -> None:
+        self._seconds = FIRST_SECONDS
+
+    def next(self) -> float:
+        """The next wait: between half of it and all of it."""
+        seconds, self._seconds = self._seconds, min(2 * self._seconds, LAST_SECONDS)
+        return seconds * (1 + entropy.random_bytes(1)[0] / 255) / 2
+
+    def reset(self) -> None:
+        """Things went well."""
+        self._seconds = FIRST_SECONDS
+
+
+async def keep_connected(
+    connect: Callable[[], Awaitable[asyncio.Event]],
+    wanted: Callable[[], bool],
+    now: Callable[[], float],
+) -> None:
+    """Dial while ``wanted``; ``connect`` opens one connection and returns the event of its end."""
+    backoff = Backoff()
+    while wanted():
+        started = now()
+        try:
+            ended = await asyncio.wait_for(connect(), DIAL_SECONDS)
+        except (OSError, TimeoutError):
+            pass
+        else:
+            await ended.wait()
+        if now() - started > STEADY_SECONDS:
+            backoff.reset()
+        await asyncio.sleep(backoff.next())
