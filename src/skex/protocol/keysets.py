@@ -38,6 +38,18 @@ class KeySet:
         self._bits: dict[BatchId, int] = {}
         self.add(ranges)
 
+    @classmethod
+    def of_bits(cls, batch: BatchId, bits: int) -> KeySet:
+        """Keys of one batch, a bit for each, key 0 the lowest; the inverse of ``bits``."""
+        found = cls()
+        if bits:
+            found._bits[batch] = bits
+        return found
+
+    def bits(self, batch: BatchId) -> int:
+        """The keys of one batch, a bit for each, key 0 the lowest."""
+        return self._bits.get(batch, 0)
+
     def add(self, ranges: Iterable[KeyRange]) -> None:
         """Put keys in."""
         for one in ranges:

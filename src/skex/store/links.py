@@ -1,0 +1,180 @@
+"""Links as both daemons keep them: what enrolment made, marks that never fall, and why one rests.
+
+A link id is taken once: the row of a removed link stays, without its key, so that a kit that was used
+up cannot be imported again and its pads begin anew. It must not know kits, pad files or connections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from skex.base import codes
+from skex.base.errors import LocalBug, Refused
+from skex.base.ids import Direction, HubName, KmeName, LinkId, RealmName
+from skex.base.secret import Secret
+from skex.pad.kinds import PadKind
+from skex.protocol.changes import LinkChange, LinkFrozen, MarkRaised, PeerSeen, PrefaceCounted
+from skex.store.database import Database, Row
+from skex.store.sealing import Place, Sealer
+from skex.wire.claim import Enrolment
+from skex.wire.preface import Marks
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledLink:
+    """What enrolment makes of one link at either end.
+
+    ``key`` is the static key of prefaces; capacities are positions of the pads; ``enrolment`` how the
+    initial material travelled.
+    """
+
+    link_id: LinkId
+    realm: RealmName
+    hub: HubName
+    kme: KmeName
+    kind: PadKind
+    key: Secret
+    capacity_to_hub: int
+    capacity_to_kme: int
+    enrolment: Enrolment
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLink:
+    """A link with what became of it. ``created`` is UNIX seconds.
+
+    It may be used while it is not ``suspended`` (by the operator) and ``frozen`` names no error code.
+    """
+
+    link: EnrolledLink
+    created: int
+    suspended: bool
+    frozen: tuple[str, ...]
+
+
+def _place(link_id: LinkId) -> Place:
+    return Place("link", (link_id,), "sealed")
+
+
+class Links:
+    """The tables ``link`` and ``freeze``; changes are parts of the caller's transaction."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._database = database
+        self._sealer = sealer
+
+    # ── what machines ask ───────────────────────────────────────────────────────────────────────
+    def apply(self, change: LinkChange) -> None:
+        """Make one change of a link. Raises ``LocalBug`` (bug-state) for a link that nobody enrolled."""
+        match change:
+            case MarkRaised(link_id, Direction.TO_HUB, mark):
+                self._raise(link_id, "to_hub = max(to_hub, ?)", mark)
+            case MarkRaised(link_id, _, mark):
+                self._raise(link_id, "to_kme = max(to_kme, ?)", mark)
+            case PrefaceCounted(link_id, count):
+                self._raise(link_id, "count = max(count, ?)", count)
+            case PeerSeen(link_id, to_hub, to_kme, count):
+                self._raise(
+                    link_id,
+                    "seen_to_hub = max(seen_to_hub, ?), seen_to_kme = max(seen_to_kme, ?),"
+                    " seen_count = max(seen_count, ?)",
+                    to_hub,
+                    to_kme,
+                    count,
+                )
+            case LinkFrozen(link_id, code):
+                self._database.execute(
+                    "INSERT INTO freeze (link_id, code) VALUES (?, ?) ON CONFLICT DO NOTHING", (link_id, code)
+                )
+            case _:
+                assert_never(change)
+
+    def _raise(self, link_id: LinkId, what: str, *values: int) -> None:
+        if not self._database.change(f"UPDATE link SET {what} WHERE link_id = ?", (*values, link_id)):  # noqa: S608 - fixed texts
+            raise LocalBug(codes.BAD_STATE, "a mark of a link that is not enrolled")
+
+    def marks(self, link_id: LinkId) -> Marks:
+        """What prefaces state. Raises ``Refused`` (link-not-enrolled)."""
+        rows = self._database.execute(
+            "SELECT to_hub, to_kme, count, seen_to_hub, seen_to_kme, seen_count FROM link WHERE link_id = ?",
+            (link_id,),
+        )
+        if not rows:
+            raise Refused(codes.LINK_NOT_ENROLLED)
+        return Marks(*rows[0])
+
+    # ── enrolment ───────────────────────────────────────────────────────────────────────────────
+    def add(self, link: EnrolledLink, wall: int, replacing: LinkId | None) -> None:
+        """Enrol a link, in place of ``replacing`` if that is given.
+
+        Raises ``Refused``: link-known, link-exists, link-not-enrolled.
+        """
+        if replacing is not None:
+            self.remove(replacing, wall)
+        if self._database.execute("SELECT 1 FROM link WHERE link_id = ?", (link.link_id,)):
+            raise Refused(codes.LINK_KNOWN)
+        if self._database.execute(
+            "SELECT 1 FROM link WHERE hub = ? AND kme = ? AND removed IS NULL", (link.hub, link.kme)
+        ):
+            raise Refused(codes.LINK_EXISTS, f"{link.kme} with {link.hub}")
+        self._database.execute(
+            "INSERT INTO link (link_id, realm, hub, kme, kind, sealed, capacity_to_hub, capacity_to_kme,"
+            " enrolment, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                link.link_id,
+                link.realm,
+                link.hub,
+                link.kme,
+                int(link.kind),
+                self._sealer.seal(_place(link.link_id), link.key.expose()),
+                link.capacity_to_hub,
+                link.capacity_to_kme,
+                int(link.enrolment),
+                wall,
+            ),
+        )
+
+    def remove(self, link_id: LinkId, wall: int) -> None:
+        """End a link: its key is erased, its id and marks stay. Raises ``Refused`` (link-not-enrolled)."""
+        self._of_enrolled("UPDATE link SET sealed = NULL, removed = ?", wall, link_id)
+
+    def suspend(self, link_id: LinkId, *, suspended: bool) -> None:
+        """Let a link rest, or end its rest. Raises ``Refused`` (link-not-enrolled)."""
+        self._of_enrolled("UPDATE link SET suspended = ?", int(suspended), link_id)
+
+    def _of_enrolled(self, update: str, value: int, link_id: LinkId) -> None:
+        if not self._database.change(f"{update} WHERE link_id = ? AND removed IS NULL", (value, link_id)):
+            raise Refused(codes.LINK_NOT_ENROLLED)
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+    def enrolled(self) -> tuple[StoredLink, ...]:
+        """Every link that was not removed, by the names of its ends."""
+        rows = self._database.execute(
+            "SELECT link_id, realm, hub, kme, kind, sealed, capacity_to_hub, capacity_to_kme, enrolment,"
+            " created, suspended FROM link WHERE removed IS NULL ORDER BY hub, kme"
+        )
+        return tuple(self._stored(row) for row in rows)
+
+    def _stored(self, row: Row) -> StoredLink:
+        link_id, realm, hub, kme, kind, sealed, to_hub, to_kme, enrolment, created, suspended = row
+        key = self._sealer.open(_place(link_id), sealed)
+        link = EnrolledLink(
+            link_id, realm, hub, kme, PadKind(kind), key, to_hub, to_kme, Enrolment(enrolment)
+        )
+        codes_of = self._database.execute(
+            "SELECT code FROM freeze WHERE link_id = ? ORDER BY code", (link_id,)
+        )
+        return StoredLink(link, created, bool(suspended), tuple(code for (code,) in codes_of))
+
+    def of_hubs(self) -> dict[HubName, LinkId]:
+        """The enrolled link to each hub."""
+        rows = self._database.execute("SELECT hub, link_id FROM link WHERE removed IS NULL ORDER BY hub")
+        return {HubName(hub): LinkId(link_id) for hub, link_id in rows}
+
+    def frozen(self, code: str) -> frozenset[HubName]:
+        """The hubs whose enrolled link is frozen for this reason, whatever others there are."""
+        rows = self._database.execute(
+            "SELECT hub FROM link JOIN freeze USING (link_id) WHERE removed IS NULL AND code = ?", (code,)
+        )
+        return frozenset(HubName(hub) for (hub,) in rows)

@@ -1,0 +1,135 @@
+"""What both stores are made of: an open file, its sealer, its links and facts about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from skex.base import codes
+from skex.base.errors import StoreFault
+from skex.base.ids import LinkId
+from skex.base.secret import Secret
+from skex.store.database import Database, StoreKind
+from skex.store.links import EnrolledLink, Links, StoredLink
+from skex.store.sealing import SALT_BYTES, Entropy, Sealer
+from skex.wire.preface import Marks
+
+StoreT = TypeVar("StoreT", bound="OpenedStore")
+
+
+class OpenedStore:
+    """An open store. One thread at a time; every method may raise ``StoreFault`` (store-*)."""
+
+    def __init__(self, database: Database, sealer: Sealer) -> None:
+        self._database = database
+        self._links = Links(database, sealer)
+        self.sealer = sealer
+        """Seals pads too."""
+
+    # ── facts ───────────────────────────────────────────────────────────────────────────────────
+    def meta(self, name: str) -> str | None:
+        """A fact about this store; ``created`` (UNIX seconds) and the names given when it was made."""
+        rows = self._database.execute("SELECT value FROM meta WHERE name = ?", (name,))
+        return None if not rows else str(rows[0][0])
+
+    def set_meta(self, name: str, value: str) -> None:
+        """Keep a fact; nothing secret."""
+        with self._database.transaction():
+            set_meta(self._database, name, value)
+
+    # ── links ───────────────────────────────────────────────────────────────────────────────────
+    def links(self) -> tuple[StoredLink, ...]:
+        """Every enrolled link, with its key, by the names of its ends."""
+        return self._links.enrolled()
+
+    def marks(self, link_id: LinkId) -> Marks:
+        """What prefaces state, and what pads are opened with. Raises ``Refused`` (link-not-enrolled)."""
+        return self._links.marks(link_id)
+
+    def add_link(self, link: EnrolledLink, wall: int, *, replacing: LinkId | None = None) -> None:
+        """Enrol a link; ``replacing`` names one that ends at the same moment.
+
+        Raises ``Refused``: link-known (this id was enrolled before, even if it was removed since),
+        link-exists (another link between the same two), link-not-enrolled (``replacing``).
+        """
+        with self._database.transaction():
+            self._links.add(link, wall, replacing)
+
+    def remove_link(self, link_id: LinkId, wall: int) -> None:
+        """End a link: its key is erased, its id is never taken again. Raises ``Refused``."""
+        with self._database.transaction():
+            self._links.remove(link_id, wall)
+
+    def suspend_link(self, link_id: LinkId, *, suspended: bool) -> None:
+        """Let a link rest, or end its rest. Raises ``Refused`` (link-not-enrolled)."""
+        with self._database.transaction():
+            self._links.suspend(link_id, suspended=suspended)
+
+    # ── the file ────────────────────────────────────────────────────────────────────────────────
+    def transaction(self) -> AbstractContextManager[None]:
+        """For who writes several things at once while nothing else runs: enrolment, repair."""
+        return self._database.transaction()
+
+    def scrub(self) -> None:
+        """Leave no erased row behind in the write-ahead log; see ``database``. Takes a few syncs.
+
+        To be called some time after keys were erased, and before the store is closed.
+        """
+        self._database.scrub()
+
+    def close(self) -> None:
+        """Close the file and forget the keys. Idempotent."""
+        self._database.close()
+        self.sealer.wipe()
+
+
+def create(
+    path: str,
+    kind: StoreKind,
+    master: Secret,
+    entropy: Entropy,
+    facts: Mapping[str, str],
+    *,
+    fill: Callable[[Database], None] | None = None,
+    vfs: str | None = None,
+) -> tuple[Database, Sealer]:
+    """A new store file, sealed under ``master``. Raises ``Refused`` (store-exists), ``StoreFault``."""
+    salt = entropy(SALT_BYTES)
+    sealer = Sealer(master, salt, entropy)
+
+    def first_rows(database: Database) -> None:
+        database.execute("INSERT INTO sealing (id, salt, proof) VALUES (1, ?, ?)", (salt, sealer.proof()))
+        for name, value in facts.items():
+            set_meta(database, name, value)
+        if fill is not None:
+            fill(database)
+
+    return Database.create(path, kind, first_rows, vfs=vfs), sealer
+
+
+def open_sealed(
+    path: str, kind: StoreKind, master: Secret, entropy: Entropy, *, vfs: str | None = None
+) -> tuple[Database, Sealer]:
+    """An existing store file, up to date. Nothing is written before the master key is the right one.
+
+    Raises ``StoreFault``: store-wrong-key, and those of ``Database.open``.
+    """
+    database = Database.open(path, kind, vfs=vfs)
+    with database.closed_on_error():
+        rows = database.execute("SELECT salt, proof FROM sealing")
+        if not rows:
+            raise StoreFault(codes.STORE_CORRUPT, "nothing says how it is sealed")
+        ((salt, proof),) = rows
+        sealer = Sealer(master, salt, entropy)
+        sealer.check(proof)
+        database.migrate()
+    return database, sealer
+
+
+def set_meta(database: Database, name: str, value: str) -> None:
+    """Keep a fact, as a part of the transaction under way."""
+    database.execute(
+        "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        (name, value),
+    )
