@@ -84,7 +84,7 @@ def test_records_arriving_byte_by_byte_make_no_difference(kind: PadKind, way: Di
 def test_record_is_sealed_as_specified() -> None:
     pair, joined = connected(PadKind.TABLE)
     material = link_of(joined.hub)._receive._grants[0]
-    r, pad = material.r, bytes(material._data)  # type: ignore[attr-defined]
+    r, pad = material.r, bytes(material._data)  # type: ignore[attr-defined]  # what the port hides
     joined.kme.send(messages.GetRealm())
     joined.kme.run()
     record = joined.cable.take(Direction.TO_HUB)
@@ -183,7 +183,7 @@ def test_header_that_claims_anything_else_is_refused_with_its_code(
     change: dict[str, object], code: ErrorCode
 ) -> None:
     _, joined = connected(PadKind.TABLE)
-    header = replace(RecordHeader(Direction.TO_HUB, 2, LINK, 0, 16), **change)  # type: ignore[arg-type]
+    header = replace(RecordHeader(Direction.TO_HUB, 2, LINK, 0, 16), **change)  # type: ignore[arg-type]  # a table of changes
     joined.cable.insert(Direction.TO_HUB, header.pack())
     joined.hub.deliver()
     joined.hub.run()

@@ -515,7 +515,7 @@ def lying_hub_state(**lies: object) -> tuple[KmePreface, bytes]:
     """A KME with marks 2 and 2 that awaits frame 4, and the frame of a hub that lies."""
     state = to_frame_3(ends(kme_marks=Marks(2, 2, 2, 0, 0, 0)))
     honest = frames.HubState(Marks(3, 2, 2, 2, 2, 2), EPOCH, DIGEST, Stretch(2, 1), 0)
-    frame = replace(honest, **lies)  # type: ignore[arg-type]
+    frame = replace(honest, **lies)  # type: ignore[arg-type]  # a table of changes
     unproved = frames.unproved_bytes(frame)
     return state.kme, unproved + proof(KEY, 4, state.frames, unproved)
 

@@ -68,14 +68,14 @@ def test_refusal_of_one_grant_drops_the_one_prepared_before_it() -> None:
     with pytest.raises(Refused) as refusal:
         Taking([take(Direction.TO_HUB), take(Direction.TO_KME, 4)], end.pads)
     assert refusal.value.code is codes.PAD_EXHAUSTED
-    assert end.pads[Direction.TO_HUB]._pending is None  # type: ignore[attr-defined]
+    assert end.pads[Direction.TO_HUB]._pending is None  # type: ignore[attr-defined]  # what the port hides
     assert end.disk.image() == before
 
 
 def test_failed_commit_wipes_what_was_prepared_and_leaves_the_pads_as_they_were() -> None:
     end = host(PadKind.TABLE)
     taking = Taking([take(Direction.TO_HUB)], end.pads)
-    _, material = end.pads[Direction.TO_HUB]._pending  # type: ignore[attr-defined]
+    _, material = end.pads[Direction.TO_HUB]._pending  # type: ignore[attr-defined]  # what the port hides
     taking.abandon()
     assert material.wiped
     assert end.pads[Direction.TO_HUB].mark == 0
@@ -93,7 +93,7 @@ def test_disk_error_at_any_call_of_finishing_wipes_every_grant_of_the_set(kind: 
     taking.finish()
     for call in range(end.disk.calls - calls):
         failing, taking = prepared_set(kind)
-        materials = [pad._pending[1] for pad in failing.pads.values()]  # type: ignore[attr-defined]
+        materials = [pad._pending[1] for pad in failing.pads.values()]  # type: ignore[attr-defined]  # what the port hides
         failing.disk.fail_after(call)
         with pytest.raises(StoreFault) as fault:
             taking.finish()
