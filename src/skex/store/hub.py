@@ -10,31 +10,32 @@ from skex.base.ids import HubName, RealmName
 from skex.base.secret import Secret
 from skex.protocol.changes import Change, LinkChange
 from skex.store.database import StoreKind
+from skex.store.moments import Wall
 from skex.store.opened import OpenedStore, create, open_sealed
 from skex.store.sealing import Entropy
 
 
 class HubStore(OpenedStore):
-    """An open hub's store. ``wall`` is UNIX seconds."""
+    """An open hub's store."""
 
     @classmethod
     def create(
         cls,
         path: str,
         master: Secret,
-        entropy: Entropy,
         *,
         name: HubName,
         realm: RealmName,
-        wall: int,
+        entropy: Entropy,
+        wall: Wall,
         vfs: str | None = None,
     ) -> HubStore:
         """A new store; see ``KmeStore.create``."""
-        facts = {"hub": name, "realm": realm, "created": str(wall)}
+        facts = {"hub": name, "realm": realm, "created": str(wall())}
         return cls(*create(path, StoreKind.HUB, master, entropy, facts, vfs=vfs))
 
     @classmethod
-    def open(cls, path: str, master: Secret, entropy: Entropy, *, vfs: str | None = None) -> HubStore:
+    def open(cls, path: str, master: Secret, *, entropy: Entropy, vfs: str | None = None) -> HubStore:
         """An existing store, migrated to this version; see ``KmeStore.open``."""
         return cls(*open_sealed(path, StoreKind.HUB, master, entropy, vfs=vfs))
 

@@ -22,7 +22,7 @@ from skex.protocol.realm import HeldRealm
 from skex.store.assignments import Assignments
 from skex.store.batches import Batches, KeptBatch
 from skex.store.database import Database, StoreKind
-from skex.store.moments import Moments
+from skex.store.moments import Moments, Wall
 from skex.store.opened import OpenedStore, create, open_sealed
 from skex.store.peers import Peers
 from skex.store.sealing import Entropy, Sealer
@@ -30,10 +30,11 @@ from skex.wire.peer import KeyRange
 
 
 class KmeStore(OpenedStore):
-    """An open KME's store. ``wall`` is UNIX seconds, ``now`` the boot-time clock of the machines."""
+    """An open KME's store. ``wall`` is its port to the wall clock; ``now`` the machines' boot-time clock."""
 
-    def __init__(self, database: Database, sealer: Sealer) -> None:
+    def __init__(self, database: Database, sealer: Sealer, wall: Wall) -> None:
         super().__init__(database, sealer)
+        self._wall = wall
         self._moments = Moments(database)
         self._batches = Batches(database, sealer)
         self._assignments = Assignments(database, self._batches)
@@ -46,11 +47,11 @@ class KmeStore(OpenedStore):
         cls,
         path: str,
         master: Secret,
-        entropy: Entropy,
         *,
         name: KmeName,
         realm: RealmName,
-        wall: int,
+        entropy: Entropy,
+        wall: Wall,
         vfs: str | None = None,
     ) -> KmeStore:
         """A new store, readable by its owner only; ``path`` may be ``database.IN_MEMORY``.
@@ -58,20 +59,23 @@ class KmeStore(OpenedStore):
         ``master`` has 32 bytes and may be wiped afterwards. Raises ``Refused`` (store-exists),
         ``StoreFault`` (store-*).
         """
-        facts = {"kme": name, "realm": realm, "created": str(wall)}
+        created = wall()
+        facts = {"kme": name, "realm": realm, "created": str(created)}
         database, sealer = create(
             path,
             StoreKind.KME,
             master,
             entropy,
             facts,
-            fill=lambda fresh: Moments.begin(fresh, wall),
+            fill=lambda fresh: Moments.begin(fresh, created),
             vfs=vfs,
         )
-        return cls(database, sealer)
+        return cls(database, sealer, wall)
 
     @classmethod
-    def open(cls, path: str, master: Secret, entropy: Entropy, *, vfs: str | None = None) -> KmeStore:
+    def open(
+        cls, path: str, master: Secret, *, entropy: Entropy, wall: Wall, vfs: str | None = None
+    ) -> KmeStore:
         """An existing store, migrated to this version.
 
         Raises ``StoreFault``: store-wrong-key, store-newer, store-foreign, store-corrupt, store-locked,
@@ -79,10 +83,10 @@ class KmeStore(OpenedStore):
         """
         database, sealer = open_sealed(path, StoreKind.KME, master, entropy, vfs=vfs)
         with database.closed_on_error():
-            return cls(database, sealer)
+            return cls(database, sealer, wall)
 
     # ── committing ──────────────────────────────────────────────────────────────────────────────
-    def commit(self, sets: Sequence[Sequence[Change]], wall: int) -> None:
+    def commit(self, sets: Sequence[Sequence[Change]]) -> None:
         """Make all sets durable, in their order, in one transaction; return once they are.
 
         Raises ``LocalBug`` for a change that breaks a rule, with nothing of any set kept and the store
@@ -91,7 +95,7 @@ class KmeStore(OpenedStore):
         self._resent.clear()
         self._batches.begin()
         with self._database.transaction():
-            moment = self._moments.keep(wall)
+            moment = self._moments.keep(self._wall())
             for changes in sets:
                 for change in changes:
                     self._apply(change, moment)
@@ -196,9 +200,9 @@ class KmeStore(OpenedStore):
                 assert_never(change)
 
     # ── at a start ──────────────────────────────────────────────────────────────────────────────
-    def load(self, now: float, wall: int) -> KmeState:
+    def load(self, now: float) -> KmeState:
         """What the machines start with."""
-        moment = self._moments.at(wall)
+        moment = self._moments.at(self._wall())
         offset = now - moment
         found = self._database.execute("SELECT code FROM rollback")
         return KmeState(
@@ -231,9 +235,9 @@ class KmeStore(OpenedStore):
         return HeldRealm(data, float(moment - accepted), previous, float(moment - previous_accepted))
 
     # ── keys ────────────────────────────────────────────────────────────────────────────────────
-    def kept(self, now: float, wall: int) -> tuple[KeptBatch, ...]:
+    def kept(self, now: float) -> tuple[KeptBatch, ...]:
         """Every traffic batch, of both roles, of which keys are left; in the order of acceptance."""
-        return self._batches.kept(now - self._moments.at(wall))
+        return self._batches.kept(now - self._moments.at(self._wall()))
 
     def read_keys(self, role: Role, peer: KmeName, keys: Sequence[KeyRange]) -> tuple[Secret, ...]:
         """The bytes of these keys, one secret each, in the order of the ranges.
@@ -243,10 +247,10 @@ class KmeStore(OpenedStore):
         """
         return self._batches.read(role, peer, keys)
 
-    def emptied(self, wall: int) -> tuple[c.BatchDropped, ...]:
+    def emptied(self) -> tuple[c.BatchDropped, ...]:
         """What to commit now and then: batches of this KME, past their lifetime, without a key left.
 
         Until then their rows answer CONFIRMs that come again. Batches with keys are ended by who
         counts their lifetime on the boot-time clock.
         """
-        return self._batches.emptied(self._moments.at(wall))
+        return self._batches.emptied(self._moments.at(self._wall()))

@@ -7,7 +7,13 @@ clock that is wrong can only shorten what is kept (DESIGN, "Time"). It must not 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from skex.store.database import Database
+
+Wall: TypeAlias = Callable[[], int]
+"""The port to the wall clock: UNIX seconds."""
 
 
 class Moments:
