@@ -23,11 +23,11 @@ class HubStore(OpenedStore):
         cls,
         path: str,
         master: Secret,
+        entropy: Entropy,
+        wall: Wall,
         *,
         name: HubName,
         realm: RealmName,
-        entropy: Entropy,
-        wall: Wall,
         vfs: str | None = None,
     ) -> HubStore:
         """A new store; see ``KmeStore.create``."""
@@ -35,7 +35,7 @@ class HubStore(OpenedStore):
         return cls(*create(path, StoreKind.HUB, master, entropy, facts, vfs=vfs))
 
     @classmethod
-    def open(cls, path: str, master: Secret, *, entropy: Entropy, vfs: str | None = None) -> HubStore:
+    def open(cls, path: str, master: Secret, entropy: Entropy, *, vfs: str | None = None) -> HubStore:
         """An existing store, migrated to this version; see ``KmeStore.open``."""
         return cls(*open_sealed(path, StoreKind.HUB, master, entropy, vfs=vfs))
 

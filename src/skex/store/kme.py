@@ -47,11 +47,11 @@ class KmeStore(OpenedStore):
         cls,
         path: str,
         master: Secret,
+        entropy: Entropy,
+        wall: Wall,
         *,
         name: KmeName,
         realm: RealmName,
-        entropy: Entropy,
-        wall: Wall,
         vfs: str | None = None,
     ) -> KmeStore:
         """A new store, readable by its owner only; ``path`` may be ``database.IN_MEMORY``.
@@ -74,7 +74,7 @@ class KmeStore(OpenedStore):
 
     @classmethod
     def open(
-        cls, path: str, master: Secret, *, entropy: Entropy, wall: Wall, vfs: str | None = None
+        cls, path: str, master: Secret, entropy: Entropy, wall: Wall, *, vfs: str | None = None
     ) -> KmeStore:
         """An existing store, migrated to this version.
 

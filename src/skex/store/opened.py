@@ -24,8 +24,12 @@ class OpenedStore:
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._database = database
         self._links = Links(database, sealer)
-        self.sealer = sealer
-        """Seals pads too."""
+        self._sealer = sealer
+
+    @property
+    def pad_sealing(self) -> Sealer:
+        """How this home's pads are sealed at rest: ``chain_sealing`` and ``table_mask``."""
+        return self._sealer
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────
     def meta(self, name: str) -> str | None:
@@ -81,7 +85,7 @@ class OpenedStore:
     def close(self) -> None:
         """Close the file and forget the keys. Idempotent."""
         self._database.close()
-        self.sealer.wipe()
+        self._sealer.wipe()
 
 
 def create(
