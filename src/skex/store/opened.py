@@ -27,8 +27,8 @@ class OpenedStore:
         self._sealer = sealer
 
     @property
-    def pad_sealing(self) -> Sealer:
-        """How this home's pads are sealed at rest: ``chain_sealing`` and ``table_mask``."""
+    def sealer(self) -> Sealer:
+        """Seals this home's pads too: ``chain_sealing`` and ``table_mask``."""
         return self._sealer
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────
