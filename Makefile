@@ -24,7 +24,7 @@ headline = @printf '\n── %s\n'
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Create .venv from the pinned, hashed requirements (nothing to do when they are unchanged)
@@ -34,7 +34,7 @@ setup: ## Create .venv from the pinned, hashed requirements (nothing to do when 
 # does not hide those behind it.
 .PHONY: test
 test: setup ## Everything: what a change must pass
-	@$(MAKE) --keep-going lint types contracts coverage
+	@$(MAKE) --keep-going lint types contracts vectors-check coverage
 
 .PHONY: lint
 lint: setup ## Style, likely bugs, banned imports (ruff)
@@ -51,6 +51,7 @@ format: setup ## Rewrite the code in the one format
 types: setup ## Types (mypy, strict)
 	$(headline) 'types'
 	@$(BIN)/mypy
+	@MYPYPATH=tools $(BIN)/mypy tools/*.py
 
 .PHONY: contracts
 contracts: setup ## Layers: imports point downwards only (import-linter)
@@ -91,6 +92,16 @@ lock: setup ## Renew requirements/*.txt; ARGS=--upgrade for the newest, ARGS='-P
 docs: setup ## Rewrite the generated parts of docs/spec from the code
 	@$(BIN)/python tools/specification.py
 	@$(BIN)/python tools/diagrams.py
+
+# The generators use the simulation's machines, which stand at the top of the tree.
+.PHONY: vectors
+vectors: setup ## Rewrite docs/spec/vectors from the code
+	@PYTHONPATH=. $(BIN)/python tools/vectors.py
+
+.PHONY: vectors-check
+vectors-check: setup ## The test vectors of the specification are what the code makes
+	$(headline) 'vectors'
+	@PYTHONPATH=. $(BIN)/python tools/vectors.py --check
 
 .PHONY: clean
 clean: ## Remove .venv and everything generated

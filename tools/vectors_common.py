@@ -6,6 +6,7 @@ Randomness here is a function of a name: the same vectors come out of every run.
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -20,10 +21,10 @@ Case: TypeAlias = dict[str, Any]
 
 SEED: Final = "skex version 1 test vectors"
 EXPANSION: Final = (
-    "expand(name, length) = the first length bytes of SHA-512(seed / name ‖ be64(0)) ‖ "
-    "SHA-512(seed / name ‖ be64(1)) ‖ …, where 'seed / name' is the seed of this file in ASCII, a slash, "
-    "and the name in ASCII. Everything that an implementation would draw at random is made so; it "
-    "stands here in full, except where an object {expand, bytes} names it."
+    "expand(name, length) = the first length bytes of SHA-512(seed / name ‖ be64(0)) ‖ SHA-512(seed / name "
+    "‖ be64(1)) ‖ …, where 'seed / name' is the seed of this file in ASCII, a slash, and the name in "
+    "ASCII. Everything that an implementation would draw at random is made so; it stands here in full, "
+    "except where an object {expand, bytes} names it."
 )
 JSON_INTEGER_MAX: Final = 2**53 - 1
 
@@ -40,9 +41,10 @@ def expanded(name: str, length: int) -> Case:
     return {"expand": name, "bytes": length}
 
 
-def document(what: Sequence[str], spec: str, parts: Mapping[str, Any]) -> Case:
+def document(what: str, spec: str, parts: Mapping[str, Any]) -> Case:
     """A vector file: what it is, the chapter it belongs to, how its random values were made, its parts."""
-    return {"comment": list(what), "spec": spec, "seed": SEED, "expansion": EXPANSION, **parts}
+    lines, expansion = textwrap.wrap(what, 100), textwrap.wrap(EXPANSION, 100)
+    return {"comment": lines, "spec": spec, "seed": SEED, "expansion": expansion, **parts}
 
 
 # ── writing values ──────────────────────────────────────────────────────────────────────────────

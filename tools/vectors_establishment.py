@@ -258,6 +258,13 @@ def _rebuildings(made: MadeBatch) -> list[Case]:
             {x: all_shares[x] for x in (one, two, nine)} | {three: in_key},
         ),
         _rebuilding(
+            "two of three exchanged, to no effect",
+            "hub-1 and hub-2 brought each other's share. At the coordinates 1, 2 and 3 all factors are 1, so "
+            "S is rebuilt all the same and T is right: T proves S, not each share.",
+            made,
+            {one: all_shares[two], two: all_shares[one], three: all_shares[three]},
+        ),
+        _rebuilding(
             "one of three altered",
             "No set is left: nothing is accepted, nobody is named; B waits until its deadline.",
             made,
@@ -265,8 +272,8 @@ def _rebuildings(made: MadeBatch) -> list[Case]:
         ),
         _rebuilding(
             "two of five altered",
-            "The first and the last byte of u at coordinate 9, the last byte of the last key at 255: one set "
-            "is right. Three shares agree, so both hubs are named, but not for certain.",
+            "The first and the last byte of u at coordinate 9, the last byte of the last key at 255: one "
+            "set is right. Three shares agree, so both hubs are named, but not for certain.",
             made,
             all_shares | {nine: in_u, last: at_end},
         ),
@@ -358,13 +365,11 @@ def build() -> Case:
         _confirming(group, "B's weak hub is one of the three."),
     ]
     return document(
-        (
-            "Establishment: whole batches with every intermediate value, rebuilding from good and altered",
-            "shares, confirmations, and what the ends say afterwards under the root of the control batch.",
-            "blocks are X_1 to X_N, P and Q; factors are the Lagrange factors at 0 in the order of coordinates.",
-            "A subset without 'secret' rebuilds S. named: the hubs that B reports once no more shares come.",
-            "of names the batch that a case belongs to.",
-        ),
+        "Establishment: whole batches with every intermediate value, rebuilding from good and altered "
+        "shares, confirmations, and what the ends say afterwards under the root of the control batch. "
+        "blocks are X_1 to X_N, P and Q; factors are the Lagrange factors at 0 in the order of "
+        "coordinates. A subset without 'secret' rebuilds S. named: the hubs that B reports once no more "
+        "shares come. of names the batch that a case belongs to.",
         "7",
         {
             "realm": {"file": FIVE_HUBS.to_bytes().hex(), "diagnostic": notation(FIVE_HUBS.to_bytes())},

@@ -127,7 +127,7 @@ def _frame_case(link: LinkSetup, key: bytes, version: int, earlier: Sequence[byt
 
 def _fields(frame: object) -> Any:
     """The fields of a frame by name, those of its marks and grants as objects."""
-    return jsonable({name: value for name, value in asdict(frame).items()})  # type: ignore[call-overload]
+    return jsonable(asdict(frame))  # type: ignore[call-overload]  # every frame is a dataclass
 
 
 def frame_cases(link: LinkSetup, key: bytes, version: int, whole: Sequence[bytes]) -> list[Case]:
@@ -151,10 +151,9 @@ def _ends(two: Pair, kme: Marks, hub: Marks) -> Case:
     }
 
 
-def _preface(
-    name: str, about: str, spec: str, link: LinkSetup, material: str, kme: Marks = NEW, hub: Marks = NEW
-) -> Case:
-    """One preface that ends well, run with both ends' machines."""
+def _preface(name: str, about: str, spec: str, link: LinkSetup, material: str, *marks: Marks) -> Case:
+    """One preface that ends well, run with both ends' machines; ``marks`` are the KME's and the hub's."""
+    kme, hub = marks or (NEW, NEW)
     two = pair(name, link, kme, hub)
     ends = two.open()
     whole = [carried.data for carried in two.wiring.run()]
@@ -194,10 +193,11 @@ def _unknown_link(link: LinkSetup) -> Case:
     return {
         "name": name,
         "spec": "3.3",
-        "about": "The hub does not know the link. It answers all the same; here with a proof under a random key "
-        "over random names, which nobody can verify. The KME ends the connection. Whatever comes as frame 3, "
-        "the hub ends the connection (link-unknown; see rejected.json).",
-        "link": link_case("derived", link),
+        "about": "The hub does not know the link. It answers all the same; here with a proof under a "
+        "random key over random names, which nobody can verify. The KME ends the connection. "
+        "Whatever comes as frame 3, the hub ends the connection (link-unknown; see "
+        "rejected.json).",
+        "link": link_case("derived unknown", link),
         **_ends(two, NEW, NEW),
         "decoy": {
             "key": two.hub.decoy.hex(),
@@ -260,8 +260,8 @@ def preface() -> Case:
         _preface(
             "derived, hub ahead",
             "Two earlier connections broke between frame 4 and the KME's taking: the hub took 4 and 5 of "
-            "direction 0, and the KME knows of none of them. The first grant starts at 6, and nobody was rolled "
-            "back. The hub's count becomes known to the KME with the first record only.",
+            "direction 0, and the KME knows of none of them. The first grant starts at 6, and nobody was "
+            "rolled back. The hub's count becomes known to the KME with the first record only.",
             "3.8, 3.9",
             derived,
             "derived",
@@ -271,8 +271,8 @@ def preface() -> Case:
         _preface(
             "derived, KME rolled back",
             "The KME was restored from an older copy: the hub saw all three of its values higher. The KME "
-            "notices, makes what it will do about it durable, and goes on; direction 1 starts at the mark that "
-            "the hub saw, and the new count is one more than the count that the hub saw.",
+            "notices, makes what it will do about it durable, and goes on; direction 1 starts at the mark "
+            "that the hub saw, and the new count is one more than the count that the hub saw.",
             "3.8, 3.9, 9.7",
             derived,
             "derived",
@@ -322,12 +322,10 @@ def preface() -> Case:
         ),
     ]
     return document(
-        (
-            "Prefaces: every frame with its fields, the exact input of its proof, and the proof.",
-            "'before' and 'after' are the six values that an end's store holds, as in frames 3 and 4; 'after' is "
-            "what is durable when the preface is over at that end and no record was opened.",
-            "rolled_back: for each end null, or its own to_hub, to_kme, count and those that the other end saw.",
-        ),
+        "Prefaces: every frame with its fields, the exact input of its proof, and the proof. 'before' and "
+        "'after' are the six values that an end's store holds, as in frames 3 and 4; 'after' is what is "
+        "durable when the preface is over at that end and no record was opened. rolled_back: for each end "
+        "null, or its own to_hub, to_kme, count and those that the other end saw.",
         "3",
         {"cases": cases},
     )
@@ -425,8 +423,8 @@ def _sizes() -> Case:
     return {
         "name": "sizes of later table grants",
         "spec": "4.7",
-        "about": "What a receiver grants on a WANT of 'wanted' bytes, or unasked (0). A count of 0: the pad is used "
-        "up, the answer is REFUSE, PAD_EXHAUSTED.",
+        "about": "What a receiver grants on a WANT of 'wanted' bytes, or unasked (0). A count of 0: the "
+        "pad is used up, the answer is REFUSE, PAD_EXHAUSTED.",
         "rows": rows,
     }
 
@@ -443,11 +441,9 @@ def grants() -> Case:
         _sizes(),
     ]
     return document(
-        (
-            "Pads and grants: chains and grant keys of derived pads, positions of table pads, sizes of grants.",
-            "chain_key of index i is K_i. A grant's bytes are r, then the usable bytes, the first 48 of which stand "
-            "here.",
-        ),
+        "Pads and grants: chains and grant keys of derived pads, positions of table pads, sizes of grants. "
+        "chain_key of index i is K_i. A grant's bytes are r, then the usable bytes, the first 48 of which "
+        "stand here.",
         "4",
         {"cases": cases},
     )
@@ -555,8 +551,9 @@ def derived_records() -> RecordCase:
     """Records both ways, and a grant that gives way to the next because of its age."""
     case = RecordCase(
         "derived, a grant gives way to the next",
-        "Records both ways. 600 seconds after the first messages each end announces the next grant of the direction "
-        "that it receives; the other end moves to it at once, and as nothing waits it sends MOVED.",
+        "Records both ways. 600 seconds after the first messages each end announces the next grant of the "
+        "direction that it receives; the other end moves to it at once, and as nothing waits it sends "
+        "MOVED.",
         "4.7, 5.1 to 5.6",
         setup("derived", PadKind.DERIVED),
         "derived",
@@ -575,8 +572,8 @@ def table_records() -> RecordCase:
     """A table's first unit runs out in one direction while records wait."""
     case = RecordCase(
         "table, WANT and GRANT",
-        "The first unit has no room for the third message: WANT for the bytes that wait, GRANT of 32 units, and the "
-        "message goes into the later grant; what was left of the first unit is abandoned.",
+        "The first unit has no room for the third message: WANT for the bytes that wait, GRANT of 32 "
+        "units, and the message goes into the later grant; what was left of the first unit is abandoned.",
         "4.7, 5.6",
         setup("records table", PadKind.TABLE, 40),
         "records table",
@@ -592,8 +589,9 @@ def tail_records() -> RecordCase:
     """A sender that uses its unit up to the tail is granted more without asking."""
     case = RecordCase(
         "table, granted unasked",
-        "One record leaves exactly the 256 bytes of the tail, in which only a GRANT may be sealed: the hub grants "
-        "unasked. Then the pad's last units: 7 of 40 are left, so the grant is smaller than 32 units.",
+        "One record leaves exactly the 256 bytes of the tail, in which only a GRANT may be sealed: the hub "
+        "grants unasked. Then the pad's last units: 7 of 8 are left, so the grant is smaller than 32 "
+        "units.",
         "5.6",
         setup("records tail", PadKind.TABLE, 8),
         "records tail",
@@ -607,13 +605,11 @@ def records() -> Case:
     """records.json."""
     cases = [derived_records().case(), table_records().case(), tail_records().case()]
     return document(
-        (
-            "Records: whole connections from the first frame on, every record taken apart.",
-            "Steps in their order. {do: send}: the layer above that end sends a message. {do: wait}: so many seconds "
-            "pass at both ends. All others are frames and records as they cross the connection; each arrives before "
-            "the next step. Records that no {do: send} asked for are the link's own: GRANT, WANT, MOVED.",
-            "grant and offset are the header's; r, s and otp are cut from the grant's bytes.",
-        ),
+        "Records: whole connections from the first frame on, every record taken apart. Steps in their "
+        "order. {do: send}: the layer above that end sends a message. {do: wait}: so many seconds pass at "
+        "both ends. All others are frames and records as they cross the connection; each arrives before "
+        "the next step. Records that no {do: send} asked for are the link's own: GRANT, WANT, MOVED. grant "
+        "and offset are the header's; r, s and otp are cut from the grant's bytes.",
         "5",
         {"cases": cases},
     )

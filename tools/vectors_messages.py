@@ -68,7 +68,14 @@ TRAFFIC: Final = CompactContext(
     claim=CLAIM_A,
 )
 CONTROL_BATCH: Final = replace(TRAFFIC, keys=1, key_bytes=64, purpose=Purpose.CONTROL, lifetime=172_800)
-IN_GROUP: Final = replace(TRAFFIC, hubs=FIVE_COORDINATES[1:4], keys=1, key_bytes=16, group=GROUP)
+IN_GROUP: Final = replace(
+    TRAFFIC,
+    hubs=FIVE_COORDINATES[1:4],
+    keys=1,
+    key_bytes=16,
+    group=GROUP,
+    claim=replace(CLAIM_A, computational=(Coordinate(9),)),
+)
 SMALLEST: Final = CompactContext(
     1,
     1,
@@ -472,15 +479,12 @@ def _cbor() -> list[Case]:
 def build() -> Case:
     """messages.json."""
     return document(
-        (
-            "Everything that is encoded: messages of a link, messages between KMEs and their envelopes, contexts, "
-            "claims, realm files, key ids.",
-            "fields are named as in the text and stand in the order of the array; byte strings are hexadecimal. "
-            "diagnostic is the whole array in the diagnostic notation of RFC 8949 section 8. Integers above 2^53 - 1 "
-            "are decimal strings.",
-            "Tags, shares, MACs and envelopes of the link messages are arbitrary bytes of the right length: only "
-            "their encoding matters here.",
-        ),
+        "Everything that is encoded: messages of a link, messages between KMEs and their envelopes, "
+        "contexts, claims, realm files, key ids. fields are named as in the text and stand in the order of "
+        "the array; byte strings are hexadecimal. diagnostic is the whole array in the diagnostic notation "
+        "of RFC 8949 section 8. Integers above 2^53 - 1 are decimal strings. Tags, shares, MACs and "
+        "envelopes of the link messages are arbitrary bytes of the right length: only their encoding "
+        "matters here.",
         "6",
         {
             "cbor": _cbor(),

@@ -96,7 +96,7 @@ class Session:
         link = self.links[name]
         kme, hub = self.kmes[link.parties.kme], self.hubs[link.parties.hub]
         self._wiring.join(name, kme, hub)
-        self.steps.append({"do": "dial", "who": kme.name, "connection": name})
+        self.steps.append({"do": "dial", "spec": "3", "who": kme.name, "connection": name})
         hub.accept(name, self.nonces[name][1])
         kme.dial(name, link.parties.link_id, self.nonces[name][0])
         self._run()
@@ -110,6 +110,7 @@ class Session:
         self.steps.append(
             {
                 "do": "establish",
+                "spec": "7.1, 7.5",
                 "who": KME_A,
                 "receiver": KME_B,
                 "purpose": int(purpose),
@@ -129,7 +130,7 @@ class Session:
 
     def wait(self, milliseconds: int) -> None:
         """Time passes for the KMEs."""
-        self.steps.append({"do": "wait", "milliseconds": milliseconds})
+        self.steps.append({"do": "wait", "spec": "7.5", "milliseconds": milliseconds})
         for node in self.kmes.values():
             node.now += milliseconds / 1000
             node.do(traffic.Tick())
@@ -141,6 +142,7 @@ class Session:
         self.steps.append(
             {
                 "do": "assign",
+                "spec": "9.1",
                 "who": KME_A,
                 "receiver": KME_B,
                 "request_id": _REQUEST.hex(),
@@ -159,13 +161,14 @@ class Session:
 
     def deliver(self, batch: Batch, index: int) -> None:
         """The master gets one key."""
-        step: Case = {"do": "deliver", "who": KME_A, "request_id": _REQUEST.hex(), "key": index}
-        self.steps.append(step | {"sends": "nothing"})
+        self.steps.append(
+            {"do": "deliver", "spec": "9.2", "who": KME_A, "request_id": _REQUEST.hex(), "key": index}
+        )
         self._assigner(assign.Deliver(KME_B, _REQUEST, (KeyRange(batch.batch, index, 1),)))
 
     def release(self) -> None:
         """What is left of the assignment is not wanted."""
-        self.steps.append({"do": "release", "who": KME_A, "request_id": _REQUEST.hex()})
+        self.steps.append({"do": "release", "spec": "9.2", "who": KME_A, "request_id": _REQUEST.hex()})
         self._assigner(assign.Release(KME_B, _REQUEST))
 
     def _assigner(self, event: assign.AssignKeys | assign.Deliver | assign.Release) -> None:
@@ -186,7 +189,7 @@ class Session:
         link = self.links[name]
         case = frame_cases(link, link.key, 1, seen)[-1]
         case["from"] = link.parties.kme if case["from"] == "kme" else link.parties.hub
-        return {"connection": name, **case}
+        return {"connection": name, "spec": f"3.{case['frame'] + 1}, 3.7", **case}
 
     def _record(self, carried: Carried) -> Case:
         link, key = self.links[carried.connection], (carried.connection, carried.direction)
@@ -202,6 +205,7 @@ class Session:
             del taken_apart[name]
         return {
             "connection": carried.connection,
+            "spec": f"5.2, {_section(taken_apart['message'], opened.get('peer_message'))}",
             "from": who,
             "ordinal": self._ordinals[key],
             **opened,
@@ -221,6 +225,17 @@ class Session:
     def kept(self, kind: type[BatchSent | BatchReceived], name: KmeName) -> list[Batch]:
         """The batches that a KME holds durably."""
         return [change.batch for change in self.kmes[name].changes if isinstance(change, kind)]
+
+
+def _section(message: str, said: str | None) -> str:
+    """Where the text has a message, or what a peer message says."""
+    types = _LINK_TYPES if said is None else _PEER_TYPES
+    chapter = "6.2" if said is None else "8.3"
+    return f"{chapter} {types[int((said or message).strip('[]').split(',')[0])]}"
+
+
+_LINK_TYPES: Final = {3: "DONE", 5: "SHARE", 6: "CONFIRM", 9: "SHARED", 10: "CONFIRMED"}
+_PEER_TYPES: Final = {1: "OK", 3: "VOID_KEYS", 4: "ASSIGN", 5: "ASSIGNED", 8: "PEER_DONE"}
 
 
 def _randoms(name: KmeName) -> Iterator[bytes]:
@@ -304,19 +319,17 @@ def build() -> Case:
         for name, link in session.links.items()
     ]
     return document(
-        (
-            "A whole session: kme-a and kme-b, each connected to three hubs (n = k = 3), from TCP open to a",
-            "confirmed batch, an assignment, a delivered key and a voided one. All links are new.",
-            "Steps stand in one order that can happen; each frame or record arrives whole before the next",
-            "step. To replay one machine, feed it what the others send, carry out its own 'do' steps, and",
-            "compare what it sends on each connection.",
-            "'do' steps are decisions that the specification leaves to the machine: when to dial, what to",
-            "establish and with which random bytes, how long answers to CONFIRMs wait for company (20 ms).",
-            "These are free as well, and chosen here so: counters of batches start at 1; peer messages take",
-            "the connected hubs in turn; the hold is 60 seconds. 'random' of each envelope stands in it.",
-            "holds: what both KMEs hold durably after they established it. At the end key 0 of the second",
-            "batch is delivered to the master and assigned to the slave; key 1 is void at both ends.",
-        ),
+        "A whole session: kme-a and kme-b, each connected to three hubs (n = k = 3), from TCP open to a "
+        "confirmed batch, an assignment, a delivered key and a voided one. All links are new. Steps stand "
+        "in one order that can happen; each frame or record arrives whole before the next step. To replay "
+        "one machine, feed it what the others send, carry out its own 'do' steps, and compare what it "
+        "sends on each connection. 'do' steps are decisions that the specification leaves to the machine: "
+        "when to dial, what to establish and with which random bytes, how long answers to CONFIRMs wait "
+        "for company (20 ms). These are free as well, and chosen here so: counters of batches start at 1; "
+        "peer messages take the connected hubs in turn; the hold is 60 seconds. 'random' of each envelope "
+        "stands in it. holds: what both KMEs hold durably after they established it. At the end key 0 of "
+        "the second batch is delivered to the master and assigned to the slave; key 1 is void at both "
+        "ends.",
         "3 to 9",
         {
             "realm": {"file": THREE_HUBS.to_bytes().hex(), "digest": THREE_HUBS.digest().hex()},
