@@ -7,12 +7,12 @@ everything one event causes is one atomic set. It must not know links, pads, sto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from skex.base import limits
-from skex.base.ids import HubName, Incarnation, KmeName, LinkId
+from skex.base.ids import Coordinate, HubName, Incarnation, KmeName, LinkId
 from skex.protocol import assign, assignee, peer, realm, receiver, rollback, sender, traffic
 from skex.protocol.changes import Batch, Change
 from skex.protocol.effects import Collector, Effects
@@ -21,6 +21,7 @@ from skex.protocol.establishment import OwnClaims, Realms, RealmsChanged, RootMa
 from skex.protocol.holding import ReceivedBatch
 from skex.protocol.realm import HeldRealm, RealmTrust
 from skex.wire import messages
+from skex.wire.claim import Claim, Randomness
 from skex.wire.context import Purpose
 from skex.wire.peer import KeyRange
 
@@ -97,6 +98,17 @@ KmeSend: TypeAlias = traffic.SendToHub | Outgoing
 KmeEffects: TypeAlias = Effects[Change, KmeSend, KmeNotice]
 
 
+class _ReceiverClaims:
+    """A receiver vouches for its links only: the randomness is the sender's, so it states the neutral value."""
+
+    def __init__(self, claims: OwnClaims) -> None:
+        self._claims = claims
+
+    def own_claim(self, hubs: Sequence[Coordinate]) -> Claim:
+        """As ``OwnClaims`` says."""
+        return replace(self._claims.own_claim(hubs), randomness=min(Randomness))
+
+
 class KmeCore:
     """One KME without its links, store and doors."""
 
@@ -120,7 +132,7 @@ class KmeCore:
             name=identity.name,
             incarnation=identity.incarnation,
             realms=realms,
-            claims=ports.claims,
+            claims=_ReceiverClaims(ports.claims),
             admission=ports.admission,
             batches=held.received,
             marks=held.counter_marks,
