@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from skex.base import limits
-from skex.base.ids import BatchId, Direction, HubName, Incarnation, KmeName, LinkId
+from skex.base import codes, limits
+from skex.base.errors import LocalBug
+from skex.base.ids import (
+    BatchId,
+    Direction,
+    HubName,
+    Incarnation,
+    KmeName,
+    LinkId,
+    RequestId,
+    SaeId,
+)
 from skex.base.secret import Secret
 from skex.protocol import changes as c
 from skex.protocol.assignee import KeysHeld
@@ -20,6 +30,7 @@ from skex.protocol.keysets import KeySet
 from skex.protocol.kme import KmeState
 from skex.protocol.peer import Stored
 from skex.protocol.realm import HeldRealm
+from skex.wire.context import Purpose
 from skex.wire.peer import KeyRange
 from skex.wire.preface import Marks
 
@@ -31,7 +42,7 @@ class LinkMemory:
 
     def __init__(self) -> None:
         self.marks: dict[LinkId, Marks] = {}
-        self.frozen: dict[LinkId, str] = {}
+        self.frozen: dict[LinkId, set[str]] = {}
 
     def apply(self, change: LinkChange) -> None:
         """Take in one change; no value falls."""
@@ -51,7 +62,7 @@ class LinkMemory:
                     seen_count=max(marks.seen_count, count),
                 )
             case c.LinkFrozen(link_id, code):
-                self.frozen[link_id] = code
+                self.frozen.setdefault(link_id, set()).add(code)
 
 
 class HubMemory:
@@ -78,14 +89,19 @@ class _Row:
     batch: c.Batch
     left: KeySet
     committed_at: float
+    taken: dict[SaeId, KeySet] = field(default_factory=dict)
 
 
 @dataclass
 class _ReceivedRow(_Row):
     """A batch at its receiver; the row stays as a tombstone."""
 
-    received: c.BatchReceived
+    received: c.BatchReceived = field(kw_only=True)
     answer: bool | None = None
+
+
+def _bug(what: str) -> LocalBug:
+    return LocalBug(codes.BAD_STATE, what)
 
 
 @dataclass
@@ -100,12 +116,13 @@ class KmeMemory:
     epochs: dict[KmeName, int] = field(default_factory=dict)
     incarnations: dict[KmeName, Incarnation] = field(default_factory=dict)
     roots: dict[tuple[Role, KmeName, BatchId], c.RootKept] = field(default_factory=dict)
-    queued: dict[bytes, c.ControlQueued] = field(default_factory=dict)
+    queued: dict[tuple[KmeName, RequestId], c.ControlQueued] = field(default_factory=dict)
     revocations: list[c.RevocationCarriedOut] = field(default_factory=list)
-    offered: dict[bytes, c.KeysOffered] = field(default_factory=dict)
-    assigned: dict[bytes, c.KeysAssigned] = field(default_factory=dict)
+    offered: dict[tuple[KmeName, RequestId], c.KeysOffered] = field(default_factory=dict)
+    assigned: dict[tuple[KmeName, RequestId], c.KeysAssigned] = field(default_factory=dict)
+    promised: dict[tuple[Role, KmeName], KeySet] = field(default_factory=dict)
     delivered: list[c.KeysDelivered] = field(default_factory=list)
-    realms: list[tuple[float, bytes]] = field(default_factory=list)
+    realms: list[tuple[float, c.RealmAccepted]] = field(default_factory=list)
     rollback: str | None = None
 
     @classmethod
@@ -117,11 +134,16 @@ class KmeMemory:
         return memory
 
     def commit(self, changes: Sequence[Change], now: float) -> None:
-        """Make one set durable."""
-        for change in changes:
-            kept = _copied(change)
-            self.log.append((now, kept))
-            self._apply(kept, now)
+        """Make one set durable. Raises ``LocalBug`` for what machines never do; nothing is kept then."""
+        before = len(self.log)
+        try:
+            for change in changes:
+                kept = _copied(change)
+                self._apply(kept, now)
+                self.log.append((now, kept))
+        except LocalBug:
+            vars(self).update(vars(self.replayed(self.log[:before])))
+            raise
 
     def is_committed(self, peer: KmeName, batch: BatchId) -> bool:
         """As the sender's ``Commits`` port says."""
@@ -131,8 +153,7 @@ class KmeMemory:
         """Traffic keys that this end made and that are neither offered, delivered nor void."""
         free = KeySet()
         for row in self.sent.values():
-            if row.batch.context.purpose:
-                free.add(row.left.ranges())
+            free.add(row.left.ranges())
         for offered in self.offered.values():
             free.remove(offered.keys)
         return free
@@ -155,7 +176,7 @@ class KmeMemory:
         elif isinstance(change, c.KeyChange):
             self._key_change(change)
         elif isinstance(change, c.RealmAccepted):
-            self.realms = [*self.realms[-1:], (now, change.data)]
+            self._accept_realm(change, now)
         else:
             self.rollback = change.code if isinstance(change, c.RollbackFound) else None
 
@@ -163,26 +184,42 @@ class KmeMemory:
         match change:
             case c.BatchSent():
                 self._sent(change, now)
-            case c.BatchReceived(batch, _, _):
-                row = _ReceivedRow(batch, _all_keys(batch), now, change)
-                self.received[batch.peer, batch.batch] = row
+            case c.BatchReceived():
+                self._received(change, now)
             case c.BatchAnswered(sender, batch_id, ok):
                 self._answered(sender, batch_id, ok=ok)
             case c.BatchDropped(Role.SENDER, peer, batch_id):
                 self.sent.pop((peer, batch_id), None)
             case c.BatchDropped(_, peer, batch_id):
-                self.received[peer, batch_id].left = KeySet()
+                if (peer, batch_id) in self.received:
+                    self.received[peer, batch_id].left = KeySet()
             case c.TombstonesDropped():
                 self._tombstones(change)
 
     def _sent(self, change: c.BatchSent, now: float) -> None:
         batch = change.batch
+        if (batch.peer, batch.batch) in self.sent:
+            return
         self.sent[batch.peer, batch.batch] = _Row(batch, _all_keys(batch), now)
         self.epochs[batch.peer] = max(self.epochs.get(batch.peer, 0), change.receiver_epoch)
         self.incarnations[batch.peer] = change.receiver_incarnation
 
+    def _received(self, change: c.BatchReceived, now: float) -> None:
+        """A batch id is accepted once, also when its tombstone is past."""
+        batch = change.batch
+        known = self.received.get((batch.peer, batch.batch))
+        if batch.batch.counter <= self.marks.get((batch.peer, batch.batch.incarnation), -1):
+            raise _bug("the tombstone of this batch is past")
+        if known is None:
+            row = _ReceivedRow(batch, _all_keys(batch), now, received=change)
+            self.received[batch.peer, batch.batch] = row
+        elif known.received.confirmation != change.confirmation:
+            raise _bug("another batch under the same id")
+
     def _answered(self, sender: KmeName, batch_id: BatchId, *, ok: bool) -> None:
-        row = self.received[sender, batch_id]
+        row = self.received.get((sender, batch_id))
+        if row is None:
+            raise _bug("an answer for no batch")
         if row.answer is None:
             row.answer = ok
             if not ok:
@@ -193,7 +230,7 @@ class KmeMemory:
         if change.counter is None:
             self.marks.pop(key, None)
             return
-        self.marks[key] = change.counter
+        self.marks[key] = max(self.marks.get(key, 0), change.counter)
         for name, batch_id in list(self.received):
             past = batch_id.incarnation == change.incarnation and batch_id.counter <= change.counter
             if name == change.sender and past:
@@ -201,32 +238,94 @@ class KmeMemory:
 
     def _peer_change(self, change: c.PeerChange) -> None:
         match change:
-            case c.RootKept(role, peer, batch):
-                self.roots[role, peer, batch] = change
+            case c.RootKept(role, peer, batch, _, sent, received):
+                first = self.roots.setdefault((role, peer, batch), change)
+                self.roots[role, peer, batch] = replace(
+                    first, sent=first.sent or sent, received=first.received or received
+                )
             case c.RootDropped(role, peer, batch):
                 self.roots.pop((role, peer, batch), None)
-            case c.ControlQueued(request=request):
-                self.queued[request] = change
-            case c.ControlDone(_, request):
-                self.queued.pop(request, None)
+            case c.ControlQueued(_, peer, request):
+                self.queued.setdefault((peer, request), change)
+            case c.ControlDone(peer, request):
+                self.queued.pop((peer, request), None)
             case c.RevocationCarriedOut():
-                self.revocations.append(change)
+                self._revocation(change)
+
+    def _revocation(self, change: c.RevocationCarriedOut) -> None:
+        if change in self.revocations:
+            return
+        self.revocations.append(change)
+        of_pair = [one for one in self.revocations if (one.role, one.peer) == (change.role, change.peer)]
+        if len(of_pair) > limits.REVOCATIONS_REMEMBERED:
+            self.revocations.remove(of_pair[0])
 
     def _key_change(self, change: c.KeyChange) -> None:
         match change:
-            case c.KeysOffered(request=request):
-                self.offered[request] = change
-            case c.KeysAssigned(request=request):
-                self.assigned[request] = change
-            case c.KeysDelivered(role, peer, keys):
-                self.delivered.append(change)
-                if role is Role.SENDER:
-                    self._erase(role, peer, keys)
+            case c.KeysOffered(peer, request, keys):
+                if self._is_new(self.offered.get((peer, request)), change):
+                    self._promise(Role.SENDER, peer, keys)
+                    self.offered[peer, request] = change
+            case c.KeysAssigned(sender, request, _, keys):
+                if self._is_new(self.assigned.get((sender, request)), change):
+                    self._promise(Role.RECEIVER, sender, keys)
+                    self.assigned[sender, request] = change
+            case c.KeysDelivered():
+                self._delivered(change)
             case c.KeysVoided(role, peer, keys):
                 self._erase(role, peer, keys)
             case c.AllKeysVoided(role, peer):
                 for row in self._rows(role, peer):
                     row.left = KeySet()
+
+    @staticmethod
+    def _is_new(known: Change | None, change: Change) -> bool:
+        if known is not None and known != change:
+            raise _bug("another assignment under the same id")
+        return known is None
+
+    def _promise(self, role: Role, peer: KmeName, keys: tuple[KeyRange, ...]) -> None:
+        """A key is promised once, while it is there."""
+        promised = self.promised.setdefault((role, peer), KeySet())
+        if promised.common(keys) or not self._left(role, peer).contains(keys):
+            raise _bug("keys that are not held or promised already")
+        promised.add(keys)
+
+    def _left(self, role: Role, peer: KmeName) -> KeySet:
+        left = KeySet()
+        for row in self._rows(role, peer):
+            left.add(row.left.ranges())
+        return left
+
+    def _delivered(self, change: c.KeysDelivered) -> None:
+        """To each SAE once, and to those only whom the keys were assigned to; then they are erased."""
+        role, peer, keys, sae = change.role, change.peer, change.keys, change.sae
+        if not self._left(role, peer).contains(keys):
+            raise LocalBug(codes.KEY_DELIVERED_TWICE)
+        if role is Role.RECEIVER:
+            self._take(peer, keys, sae)
+        else:
+            self._erase(role, peer, keys)
+        self.delivered.append(change)
+
+    def _take(self, peer: KmeName, keys: tuple[KeyRange, ...], sae: SaeId) -> None:
+        entitled = KeySet()
+        for record in self.assigned.values():
+            if record.sender == peer and sae in record.slaves:
+                entitled.add(record.keys)
+        rows = {one.batch: self.received[peer, one.batch] for one in keys}
+        if not entitled.contains(keys) or any(
+            row.taken.setdefault(sae, KeySet()).common(keys) for row in rows.values()
+        ):
+            raise LocalBug(codes.KEY_DELIVERED_TWICE)
+        for one in keys:
+            rows[one.batch].taken[sae].add((one,))
+        for record in self.assigned.values():
+            for row in rows.values() if record.sender == peer else ():
+                done = row.left.common(record.keys)
+                for slave in record.slaves:
+                    done = row.taken.get(slave, KeySet()).common(done.ranges())
+                row.left.remove(done.ranges())
 
     def _rows(self, role: Role, peer: KmeName) -> list[_Row]:
         rows = self.sent if role is Role.SENDER else self.received
@@ -239,7 +338,8 @@ class KmeMemory:
     # ── loading ─────────────────────────────────────────────────────────────────────────────────
     def load(self, links: dict[HubName, LinkId], now: float) -> KmeState:
         """What the machines get at a start."""
-        frozen = {hub for hub, link_id in links.items() if link_id in self.links.frozen}
+        reason = codes.ROLLBACK_FOUND.name
+        frozen = {hub for hub, link_id in links.items() if reason in self.links.frozen.get(link_id, ())}
         return KmeState(
             realm=self._realm(now),
             links=links,
@@ -255,18 +355,25 @@ class KmeMemory:
                 receivers=tuple(self.incarnations.items()),
                 offered=tuple(self._still_offered()),
                 held=tuple(self._held()),
-                assigned=tuple(self.assigned.values()),
+                assigned=tuple(self._still_assigned()),
             ),
         )
+
+    def _accept_realm(self, change: c.RealmAccepted, now: float) -> None:
+        """Kits that renew the epoch in force renew its age; the one before stays what it was."""
+        if self.realms and change.epoch < self.realms[-1][1].epoch:
+            raise _bug("an epoch below the one in force")
+        older = [one for one in self.realms if one[1].epoch != change.epoch]
+        self.realms = [*older[-1:], (now, change)]
 
     def _realm(self, now: float) -> HeldRealm | None:
         if not self.realms:
             return None
-        moment, data = self.realms[-1]
+        moment, current = self.realms[-1]
         if len(self.realms) == 1:
-            return HeldRealm(data, now - moment)
+            return HeldRealm(current.data, now - moment)
         before, previous = self.realms[0]
-        return HeldRealm(data, now - moment, previous, now - before)
+        return HeldRealm(current.data, now - moment, previous.data, now - before)
 
     def _received_row(self, row: _ReceivedRow) -> ReceivedBatch:
         received = row.received
@@ -281,14 +388,21 @@ class KmeMemory:
             if left:
                 yield replace(offered, keys=left.ranges())
 
+    def _still_assigned(self) -> Iterable[c.KeysAssigned]:
+        for assigned in self.assigned.values():
+            if self._left(Role.RECEIVER, assigned.sender).common(assigned.keys):
+                yield assigned
+
     def _held(self) -> Iterable[KeysHeld]:
         for (sender, batch), row in self.received.items():
-            if row.left and row.batch.context.purpose:
+            if row.left:
                 yield KeysHeld(sender, batch, row.left.ranges(), answered=bool(row.answer))
 
 
 def _all_keys(batch: c.Batch) -> KeySet:
-    return KeySet((KeyRange(batch.batch, 0, batch.context.keys),))
+    """The keys that may be delivered: of a control batch none, its one key is a root."""
+    keys = batch.context.keys if batch.context.purpose is Purpose.TRAFFIC else 0
+    return KeySet.of_bits(batch.batch, (1 << keys) - 1)
 
 
 def _copied(change: Change) -> Change:
