@@ -460,3 +460,6 @@ FILE_EXISTS: Final = _refused(
     "file-exists", "The file to be written exists already.", "Choose another name, or remove it on purpose."
 )
 FILE_IO: Final = _store("file-io", "A file could not be read or written.", "Check its path, owner and mode.")
+ROOT_REFUSED: Final = _refused(
+    "root-refused", "This daemon does not run as root.", "Run it as its own user, or set run.allow_root."
+)

@@ -26,6 +26,7 @@ from skex.protocol.session import LinkProfile, Owned, RolledBack, Session
 from skex.runtime import clock, entropy
 from skex.runtime.commit import Committer, Store
 from skex.runtime.connections import LinkShell
+from skex.runtime.tasks import Tasks
 from skex.store.links import StoredLink
 from skex.wire.messages import Message
 from skex.wire.preface import NONCE_BYTES, Marks
@@ -93,6 +94,7 @@ class HubDaemon:
         pads: FileSystem,
         sealing: PadSealing,
         audit: Audit,
+        failed: Callable[[BaseException], None],
     ) -> None:
         self.name = name
         self.metrics = HubMetrics()
@@ -102,6 +104,7 @@ class HubDaemon:
         self._audit = audit
         self._threads = ThreadPoolExecutor(PAD_THREADS, thread_name_prefix="pads")
         self.committer: Committer[Change] = Committer(store)
+        self._tasks = Tasks(failed)
         self.links = Links(
             stored=stored,
             pads=pads,
@@ -120,6 +123,7 @@ class HubDaemon:
     # ── lifecycle ───────────────────────────────────────────────────────────────────────────────
     async def listen(self, host: str, port: int) -> int:
         """Accept links; returns the port, which the system chose if ``port`` is 0."""
+        self._tasks.start(self.committer.run(), "group commit")
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port, backlog=512)
         bound: int = self._server.sockets[0].getsockname()[1]
@@ -132,6 +136,8 @@ class HubDaemon:
         if self._timer is not None:
             self._timer.cancel()
         await self.links.close()
+        await self._tasks.stop()
+        self.committer.close()
         self._threads.shutdown(wait=True)
 
     def _accept(self) -> asyncio.Protocol:

@@ -138,6 +138,7 @@ class KmeDaemon:
         self._stopping = True
         await self.links.close()
         await self.tasks.stop()
+        self.committer.close()
         self._threads.shutdown(wait=True)
         self._searches.shutdown(wait=True, cancel_futures=True)
 

@@ -1,0 +1,105 @@
+"""Composes and runs a hub from its configuration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from skex.base import codes
+from skex.base.errors import Refused
+from skex.daemon.admin import AdminSocket
+from skex.daemon.config import HubConfig
+from skex.daemon.hub import HubDaemon
+from skex.daemon.starting import (
+    ADMIN_SOCKET,
+    PADS_DIRECTORY,
+    STORE_FILE,
+    Ending,
+    load_policy,
+    locked,
+    read_master_key,
+    refuse_root,
+    write_ports,
+)
+from skex.policy.ports import ActivePolicy, HubRelayPolicy
+from skex.runtime import entropy
+from skex.runtime.files import DiskFileSystem
+from skex.store.hub import HubStore
+from skex.wire.realm import Realm
+
+_log = logging.getLogger("skex.hub")
+
+
+async def run_hub(config: HubConfig, make: type[HubDaemon] = HubDaemon) -> None:
+    """Run until told to stop. ``make`` is the daemon's class; tests run one that lies.
+
+    Raises what a start refuses, before anything is opened to the network.
+    """
+    refuse_root(allowed=config.allow_root)
+    with locked(config.home):
+        master = read_master_key(config.home)
+        store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes, clock.unix_seconds)
+        master.wipe()
+        try:
+            await _run(config, store, make)
+        finally:
+            store.close()
+
+
+def realm_of(config: HubConfig, store: HubStore) -> Realm:
+    """The realm file in the store, or the one that the configuration names."""
+    data = store.realm()
+    if data is None:
+        try:
+            data = config.realm.read_bytes()
+        except OSError as error:
+            raise Refused(codes.REALM_MALFORMED, str(config.realm)) from error
+    realm = Realm.from_bytes(data)
+    if realm.hub_named(config.name) is None:
+        raise Refused(codes.REALM_MISMATCH, f"{config.name} is not an active hub of {realm.name}")
+    return realm
+
+
+async def _run(config: HubConfig, store: HubStore, make: type[HubDaemon]) -> None:
+    policy = ActivePolicy(load_policy(config.policy))
+    relay_policy = HubRelayPolicy(policy)
+    ending = Ending()
+    daemon = make(
+        name=config.name,
+        realm=realm_of(config, store),
+        store=store,
+        stored=store.links(),
+        policy=relay_policy,
+        floor=relay_policy.floor,
+        pads=DiskFileSystem(config.home / PADS_DIRECTORY),
+        sealing=store.sealer,
+        audit=lambda kind, fields: _log.info("audit", extra={"event": kind, **fields}),
+        failed=ending.failed,
+    )
+    admin = AdminSocket(
+        config.home / ADMIN_SOCKET, _commands(daemon, policy, config), lambda: True, daemon.metrics.registry
+    )
+    port = await daemon.listen(config.listen.host, config.listen.port)
+    try:
+        await admin.start()
+        write_ports(config.home, {"hub": port})
+        _log.info("hub runs", extra={"hub": config.name, "port": port})
+        await ending.wait()
+    finally:
+        await admin.stop()
+        await daemon.stop()
+        _log.info("hub stopped", extra={"hub": config.name})
+
+
+def _commands(daemon: HubDaemon, policy: ActivePolicy, config: HubConfig) -> Mapping[str, Any]:
+    async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return daemon.status()
+
+    async def reload(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take in another policy, whole or not at all, and links that changed."""
+        policy.replace(load_policy(config.policy))
+        await daemon.reload_links()
+        return {"reloaded": True}
+
+    return {"status": status, "reload": reload}
