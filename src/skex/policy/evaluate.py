@@ -146,6 +146,11 @@ def _within(value: float, bound: Bound, what: str, place: Place, *, least: bool 
     return Decision(allowed=False, rule=bound.rule, reason=reason, place=place, line=bound.line)
 
 
+def _refused_or(allowed: Decision, *refusals: Decision | None) -> Decision:
+    """The first refusal, otherwise ``allowed``. Not ``or``: a refusal counts as false."""
+    return next((refusal for refusal in refusals if refusal is not None), allowed)
+
+
 # ── the hub ─────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class QuotaBounds:
@@ -287,7 +292,7 @@ class KmePlace:
                 _within(context.keys, bounds.batch_keys_max, "a number of keys in a batch", place),
                 _within(context.lifetime, bounds.lifetime_seconds_max, "a lifetime in seconds", place),
             ]
-        return next((refusal for refusal in refusals if refusal is not None), allowed)
+        return _refused_or(allowed, *refusals)
 
     def may_keep(self, peer: KmeName, direction: Direction, held: Held, context: CompactContext) -> Decision:
         """Whether another batch may be kept beside ``held``; a control batch always may."""
@@ -300,7 +305,7 @@ class KmePlace:
             _within(held.batches + 1, bounds.stored_batches_max, "a number of stored batches", place),
             _within(key_bytes, bounds.stored_bytes_max, "stored key bytes", place),
         )
-        return next((refusal for refusal in refusals if refusal is not None), allowed)
+        return _refused_or(allowed, *refusals)
 
     def accepts_claim(self, peer: KmeName, direction: Direction, claim: ClaimClass) -> Decision:
         """Whether a key whose claim, of both ends together, is of this class may be used."""
@@ -412,7 +417,7 @@ class SaePlace:
             _within(slaves, bounds.slaves_max, "a number of slaves", place),
             _within(lifetime or 0, bounds.lifetime_seconds_max, "a lifetime in seconds", place),
         )
-        return next((refusal for refusal in refusals if refusal is not None), allowed)
+        return _refused_or(allowed, *refusals)
 
     def may_take_by_id(
         self, caller: SaeId, master: SaeId, number: int = 1, purpose: str | None = None
@@ -422,7 +427,7 @@ class SaePlace:
         if not allowed:
             return allowed
         most = self.bounds(caller, master, Role.SLAVE).keys_per_request_max
-        return _within(number, most, "a number of keys", Place.SAE) or allowed
+        return _refused_or(allowed, _within(number, most, "a number of keys", Place.SAE))
 
     def may_assign(self, master: SaeId, slaves: tuple[SaeId, ...], purpose: str, lifetime: int) -> Decision:
         """Whether a peer's ``master`` may have its keys assigned to every one of ``slaves`` here."""
@@ -431,7 +436,9 @@ class SaePlace:
             decision = self.may_share(slave, master, Role.SLAVE, purpose)
             if decision:
                 longest = self.bounds(slave, master, Role.SLAVE).lifetime_seconds_max
-                decision = _within(lifetime, longest, "a lifetime in seconds", Place.SAE) or decision
+                decision = _refused_or(
+                    decision, _within(lifetime, longest, "a lifetime in seconds", Place.SAE)
+                )
             if not decision:
                 return decision
         return decision
