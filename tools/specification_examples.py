@@ -46,6 +46,7 @@ REALM_NAME, KME_A, KME_B = RealmName("example"), KmeName("kme-a"), KmeName("kme-
 PARTIES: Final = frames.Parties(REALM_NAME, LINK, KME_A, HubName("hub-1"))
 BATCH: Final = BatchId(INCARNATION_A, 7)
 CLAIM: Final = Claim((), Randomness.SYSTEM, Enrolment.CARRIED_IN_CLEAR)
+CLAIM_B: Final = Claim((), Randomness.SYSTEM_XOR_OTHER, Enrolment.CARRIED_IN_CLEAR)
 
 
 def block(*entries: tuple[str, str | bytes | int]) -> str:
@@ -235,12 +236,12 @@ def _confirm() -> str:
     context = establishment.expand(_compact(), realm(), sender=KME_A, receiver=KME_B, batch=BATCH)
     tag = end_to_end_tag(U, context.to_bytes(), V + KEY)
     confirmation = establishment.confirm(
-        Secret(V), tag, context, epoch=1, incarnation=INCARNATION_B, claim=CLAIM
+        Secret(V), tag, context, epoch=1, incarnation=INCARNATION_B, claim=CLAIM_B
     )
     covered = kdf.Label.CONFIRM + tag + context.digest() + (1).to_bytes(4, "big") + INCARNATION_B
     return block(
         ("SHA-512 of the expanded context", context.digest()),
-        ("input of the MAC", covered + encode(CLAIM.to_value())),
+        ("input of the MAC", covered + encode(CLAIM_B.to_value())),
         ("MAC", confirmation.mac),
         ("CONFIRM, from B to a hub", messages.encode_message(messages.Confirm(KME_A, confirmation))),
     )

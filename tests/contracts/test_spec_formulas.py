@@ -168,7 +168,7 @@ def test_the_confirmation_follows_from_the_text() -> None:
     blobs, _ = example("confirm")
     secret, tag = example("shares")[0]["S"], example("tag")[0]["T"]
     digest = hashlib.sha512(example("context")[0]["expanded context"]).digest()
-    incarnation, claim = bytes(range(0xD0, 0xE0)), bytes.fromhex("83400101")
+    incarnation, claim = bytes(range(0xD0, 0xE0)), bytes.fromhex("83400001")
     covered = b"skex1 confirm" + tag + digest + (1).to_bytes(4, "big") + incarnation + claim
     assert covered == blobs["input of the MAC"]
     mac = poly1305(secret[48:80], covered)
