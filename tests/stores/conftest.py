@@ -1,0 +1,30 @@
+"""The stores that the contract is tested with; a later store joins by a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stores.support import FileSubject, KmeSubject, SimulatedSubject
+
+
+@pytest.fixture(params=["file", "in_memory", "simulated"])
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KmeSubject]:
+    """Each kind of KME store, empty, with three enrolled links."""
+    made: KmeSubject = {
+        "file": lambda: FileSubject(tmp_path),
+        "in_memory": lambda: FileSubject(None),
+        "simulated": SimulatedSubject,
+    }[request.param]()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def file_subject(tmp_path: Path) -> Iterator[FileSubject]:
+    """The production store in a file."""
+    made = FileSubject(tmp_path)
+    yield made
+    made.close()
