@@ -10,6 +10,7 @@ This module must not know links, kits or stores beyond the bytes they bring.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final, TypeAlias, assert_never
@@ -19,6 +20,7 @@ from skex.base.errors import ErrorCode, LocalBug, Refused
 from skex.base.ids import HubName
 from skex.protocol.changes import Change, RealmAccepted
 from skex.protocol.effects import Collector, Effects
+from skex.protocol.establishment import Realms, RealmsChanged
 from skex.protocol.states import StateMachine, Table
 from skex.protocol.traffic import FromHub, HubDown, SendToHub, Tick
 from skex.wire import messages
@@ -57,11 +59,20 @@ class KitAgrees:
 
 
 @dataclass(frozen=True, slots=True)
+class KitRefused:
+    """A kit must not be imported: nothing changed; ``code`` says why."""
+
+    hub: HubName
+    code: ErrorCode
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class RealmInForce:
-    """A realm file is in force from now on. ``previous`` is also accepted until ``OverlapOver``."""
+    """A realm file is in force from now on, on the word of ``hubs``: their kits, or their votes."""
 
     realm: Realm
-    previous: Realm | None
+    hubs: tuple[HubName, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,16 @@ class RealmExpired:
     epoch: int
 
 
-RealmNotice: TypeAlias = KitAgrees | RealmInForce | VoteCounted | RealmRefused | OverlapOver | RealmExpired
+RealmNotice: TypeAlias = (
+    KitAgrees
+    | KitRefused
+    | RealmInForce
+    | VoteCounted
+    | RealmRefused
+    | OverlapOver
+    | RealmExpired
+    | RealmsChanged
+)
 RealmEffects: TypeAlias = Effects[Change, SendToHub, RealmNotice]
 
 
@@ -219,6 +239,8 @@ class RealmTrust:
         if held.previous is None:
             return RealmState.ONE_EPOCH
         previous = Realm.from_bytes(held.previous)
+        if previous.threshold < self._floor:
+            return RealmState.ONE_EPOCH
         until = min(now - held.age + realm.overlap, now - held.previous_age + previous.max_age)
         self._previous = _InForce(previous, held.previous, until)
         return RealmState.TWO_EPOCHS
@@ -238,31 +260,21 @@ class RealmTrust:
             self._current.until if self._previous is None else min(self._current.until, self._previous.until)
         )
 
-    def current(self, now: float) -> Realm | None:
-        """The realm in force at ``now``, if there is one."""
-        held = self._current
-        if held is None or self.state is RealmState.EXPIRED or now >= held.until:
+    def realms(self, now: float) -> Realms | None:
+        """The realm in force at ``now``, and the one before while it is still accepted; None if none is."""
+        current, previous = self._current, self._previous
+        if current is None or self.state is RealmState.EXPIRED or now >= current.until:
             return None
-        return held.realm
-
-    def previous(self, now: float) -> Realm | None:
-        """The epoch before, while it is still accepted at ``now``."""
-        held = self._previous
-        return held.realm if held is not None and self.current(now) and now < held.until else None
-
-    def accepted(self, epoch: int, now: float) -> Realm | None:
-        """The realm at ``epoch`` if a batch may name it at ``now``: the current or previous epoch."""
-        realms = (self.current(now), self.previous(now))
-        return next((realm for realm in realms if realm is not None and realm.epoch == epoch), None)
+        if previous is None or now >= previous.until:
+            return Realms(current.realm)
+        return Realms(current.realm, previous.realm)
 
     # ── events ──────────────────────────────────────────────────────────────────────────────────
     def handle(self, event: RealmEvent, now: float) -> RealmEffects:
         """Advance by one event.
 
-        Raises ``Refused`` for a kit that is not accepted, with nothing changed by it: realm-malformed,
-        realm-inconsistent, realm-mismatch, realm-below-floor, and those of ``check_succession``. What
-        hubs send is never raised, only noticed. Raises ``LocalBug`` for a message that is not a realm
-        file.
+        Nothing that a kit or a hub brings is raised: it is noticed. Raises ``LocalBug`` (bug-argument)
+        for a message that is not a realm file.
         """
         self._pass_time(now)
         match event:
@@ -291,10 +303,10 @@ class RealmTrust:
             self._machine.step(RealmStep.AGE_REACHED)
             self._previous = None
             self._votes.clear()
-            self._out.notify(RealmExpired(current.realm.epoch))
+            self._out.notify(RealmExpired(current.realm.epoch), RealmsChanged(None))
         elif self._previous is not None and now >= self._previous.until:
             self._machine.step(RealmStep.OVERLAP_OVER)
-            self._out.notify(OverlapOver(self._previous.realm.epoch))
+            self._out.notify(OverlapOver(self._previous.realm.epoch), RealmsChanged(Realms(current.realm)))
             self._previous = None
 
     def _check_floor(self, realm: Realm) -> None:
@@ -304,7 +316,9 @@ class RealmTrust:
     def _in_force(self) -> _InForce | None:
         return None if self.state is RealmState.EXPIRED else self._current
 
-    def _put_in_force(self, accepted: _Candidate, before: _InForce | None, now: float) -> _InForce:
+    def _put_in_force(
+        self, accepted: _Candidate, before: _InForce | None, hubs: Iterable[HubName], now: float
+    ) -> _InForce:
         """``accepted`` takes effect; ``before`` stays accepted for the overlap, but not past its age."""
         realm = accepted.realm
         current = _InForce(realm, accepted.data, now + realm.max_age)
@@ -313,15 +327,21 @@ class RealmTrust:
             previous = replace(before, until=min(now + realm.overlap, before.until))
         self._current, self._previous = current, previous
         self._out.persist(RealmAccepted(realm.epoch, accepted.data))
-        self._out.notify(RealmInForce(realm, None if previous is None else previous.realm))
+        self._out.notify(
+            RealmInForce(realm, tuple(sorted(hubs))),
+            RealmsChanged(Realms(realm, None if previous is None else previous.realm)),
+        )
         return current
 
     # ── kits ────────────────────────────────────────────────────────────────────────────────────
     def _collect(self, hub: HubName, data: bytes, now: float) -> None:
         current = self._in_force()
-        kit = self._expected_kit(data) if current is None else _same(current, data)
-        if kit.realm.hub_named(hub) is None:
-            raise Refused(codes.REALM_MISMATCH, f"{hub} is not an active hub of the realm in its own kit")
+        try:
+            kit = self._expected_kit(data) if current is None else _same(current, data)
+            _check_member(kit.realm, hub)
+        except Refused as error:
+            self._out.notify(KitRefused(hub, error.code, error.detail))
+            return
         self._machine.step(RealmStep.KIT_AGREES)
         needed = kit.realm.threshold
         if current is not None:
@@ -332,7 +352,7 @@ class RealmTrust:
         self._out.notify(KitAgrees(hub, len(self._kit_hubs), needed))
         if len(self._kit_hubs) >= needed:
             self._machine.step(RealmStep.ENOUGH_KITS)
-            self._put_in_force(kit, None, now)
+            self._put_in_force(kit, None, self._kit_hubs, now)
             self._kit, self._kit_hubs = None, set()
 
     def _expected_kit(self, data: bytes) -> _Candidate:
@@ -363,7 +383,8 @@ class RealmTrust:
         self._out.notify(VoteCounted(hub, vote.realm.epoch, self._count(vote), current.realm.threshold))
         while (winner := self._winner(current)) is not None:
             self._machine.step(RealmStep.EPOCH_VOTED)
-            current = self._put_in_force(winner, current, now)
+            hubs = [name for name, other in self._votes.items() if other.data == winner.data]
+            current = self._put_in_force(winner, current, hubs, now)
             self._keep_valid_votes(current)
 
     def _voted_on(self) -> _InForce:
@@ -375,8 +396,7 @@ class RealmTrust:
 
     def _votable(self, current: _InForce, hub: HubName, data: bytes) -> _Candidate | None:
         """The file, if it may follow; None if it is the one in force. Raises ``Refused``."""
-        if current.realm.hub_named(hub) is None:
-            raise Refused(codes.NOT_AUTHORISED, "not an active hub of the epoch in force")
+        _check_member(current.realm, hub)
         if data == current.data:
             return None
         realm = Realm.from_bytes(data)
@@ -423,6 +443,12 @@ class RealmTrust:
         if hub not in self._asked:
             self._asked.add(hub)
             self._out.send(SendToHub(hub, messages.GetRealm()))
+
+
+def _check_member(realm: Realm, hub: HubName) -> None:
+    """Only active hubs have a word. Raises ``Refused`` (realm-hub-foreign)."""
+    if realm.hub_named(hub) is None:
+        raise Refused(codes.REALM_HUB_FOREIGN, hub)
 
 
 def _same(current: _InForce, data: bytes) -> _Candidate:

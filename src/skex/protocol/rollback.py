@@ -26,6 +26,7 @@ from skex.base.errors import ErrorCode, LocalBug
 from skex.base.ids import HubName, LinkId
 from skex.protocol.changes import Change, LinkFrozen, RollbackFound, RollbackSettled
 from skex.protocol.effects import Collector, Effects
+from skex.protocol.establishment import RealmsChanged
 from skex.protocol.states import StateMachine, Table
 from skex.protocol.traffic import Tick
 from skex.wire.realm import Realm
@@ -56,18 +57,11 @@ class LinkRenewed:
 
 
 @dataclass(frozen=True, slots=True)
-class RealmReplaced:
-    """Another realm file is in force."""
-
-    realm: Realm
-
-
-@dataclass(frozen=True, slots=True)
 class Settled:
     """The operator has dealt with the rollback: every suspended link was advanced or enrolled again."""
 
 
-RollbackEvent: TypeAlias = LinkProved | OwnContradiction | LinkRenewed | RealmReplaced | Settled | Tick
+RollbackEvent: TypeAlias = LinkProved | OwnContradiction | LinkRenewed | RealmsChanged | Settled | Tick
 
 
 # ── notices ─────────────────────────────────────────────────────────────────────────────────────
@@ -221,8 +215,8 @@ class RollbackWatch:
             case LinkRenewed(hub, link_id):
                 self._links[hub] = link_id
                 self._accusers.discard(hub)
-            case RealmReplaced(realm):
-                self._realm = realm
+            case RealmsChanged(realms):
+                self._realm = self._realm if realms is None else realms.current
             case Settled():
                 self._settle()
             case Tick():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from skex.base import limits
 from skex.protocol.quota import Buckets, Quota, Rate
 
@@ -9,7 +11,7 @@ TWO = Quota(Rate(10, 100), Rate(1, 2))
 
 
 def draw(buckets: Buckets, charges: dict[str, Quota], size: int, now: float) -> bool:
-    of = dict[object, Quota](charges)
+    of: dict[Hashable, Quota] = dict(charges.items())
     if buckets.exceeded(of, size, now) is not None or not buckets.room(of, now):
         return False
     buckets.spend(of, size, now)
@@ -45,14 +47,18 @@ def test_lowered_quota_applies_to_what_was_spent_already() -> None:
 
 def test_bucket_that_forgot_everything_is_dropped_by_a_sweep() -> None:
     buckets = Buckets()
-    assert buckets.next_sweep is None
     draw(buckets, {"slow": TWO}, 100, 0.0)
     draw(buckets, {"fast": Quota(Rate(1e9, 1e9), Rate(1e9, 1e9))}, 100, 0.0)
     assert buckets.next_sweep == limits.RELAY_SWEEP_SECONDS
-    buckets.sweep(limits.RELAY_SWEEP_SECONDS - 1)
-    assert len(buckets) == 2
-    buckets.sweep(limits.RELAY_SWEEP_SECONDS)
-    assert len(buckets) == 0
+    held = []
+    for at in (limits.RELAY_SWEEP_SECONDS - 1, limits.RELAY_SWEEP_SECONDS):
+        buckets.sweep(at)
+        held.append(len(buckets))
+    assert held == [2, 0]
+
+
+def test_nothing_to_sweep_has_no_deadline() -> None:
+    assert Buckets().next_sweep is None
 
 
 def test_sweep_keeps_a_bucket_that_still_remembers() -> None:
