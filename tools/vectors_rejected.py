@@ -425,8 +425,8 @@ def realm_successions() -> list[Case]:
             "realm-coordinate-changed",
         ),
         "a threshold below the floor": (replace(later, threshold=2), "hub-1", 3, "realm-below-floor"),
-        "from a revoked hub": (later, "hub-4", 2, "not-authorised"),
-        "from a hub that only the later file lists": (later, "hub-7", 2, "not-authorised"),
+        "from a revoked hub": (later, "hub-4", 2, FOREIGN),
+        "from a hub that only the later file lists": (later, "hub-7", 2, FOREIGN),
     }
     cases = [
         _succession(f"vote: {name}", {"in_force": _FILE.hex(), "floor": floor}, hub, file.to_bytes(), error)
@@ -439,13 +439,14 @@ def realm_successions() -> list[Case]:
         _succession("vote: a file that does not parse", in_force, "hub-1", _FILE[:-1], _BAD_FILE),
         _succession("kit: another file than the one in force", in_force, "hub-1", later.to_bytes(), MISMATCH),
         _succession("kit: another file than the kits before", first_kit, "hub-2", later.to_bytes(), MISMATCH),
-        _succession("kit: of a hub that is revoked in its own file", first_kit, "hub-4", _FILE, MISMATCH),
-        _succession("kit: of a hub that its file does not list", first_kit, "hub-9", _FILE, MISMATCH),
+        _succession("kit: of a hub that is revoked in its own file", first_kit, "hub-4", _FILE, FOREIGN),
+        _succession("kit: of a hub that its file does not list", first_kit, "hub-9", _FILE, FOREIGN),
         _succession("kit: a threshold below the floor", {"floor": 4}, "hub-1", _FILE, "realm-below-floor"),
     ]
 
 
 MISMATCH: Final = "realm-mismatch"
+FOREIGN: Final = "realm-hub-foreign"
 
 
 def _succession(name: str, state: Mapping[str, Any], hub: str, file: bytes, error: str) -> Case:
