@@ -79,6 +79,12 @@ class Layout:
     entries: tuple[Entries, ...] = ()
 
 
+def parse_endpoint(address: str) -> Endpoint:
+    """An address to dial, as realm files and configurations write it. Raises ``Wrong``."""
+    endpoint: Endpoint = ADDRESS.read(address)
+    return endpoint
+
+
 # ── kinds of values ─────────────────────────────────────────────────────────────────────────────
 def integer(low: int, high: int) -> Kind:
     """A whole number within bounds."""
