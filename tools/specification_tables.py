@@ -7,16 +7,33 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from pathlib import Path
+from types import ModuleType
 from typing import Final, NamedTuple, TypeVar
 
 from skex.base import codes, limits
-from skex.base.errors import Family
+from skex.base.errors import ErrorCode, Family
 from skex.base.ids import Direction
 from skex.crypto.kdf import Label
 from skex.pad.kinds import PadKind
 from skex.wire import claim, context, messages, peer, preface, realm
 
 _SECTION: Final = re.compile(r"# ── (.+?) ─")
+_SPECIFIED_LIMITS: Final = frozenset(
+    {
+        "names",
+        "preface and records (shared)",
+        "grants (shared)",
+        "realm (shared)",
+        "establishment (shared)",
+        "establishment (local)",
+    }
+)
+"""Sections of ``limits`` that belong to the protocol: doors, stores and kits are not specified."""
+_ALSO_SPECIFIED: Final = "LINK_KEY_BYTES"
+"""Stands with what kits carry, and is a length on which both ends must agree."""
+_SPECIFIED_CODES: Final = frozenset(
+    {"base", "wire", "pad", "protocol: preface, link", "protocol: establishment"}
+)
 _UNITS: Final = (
     ("BYTES", "bytes"),
     ("SECONDS", "seconds"),
@@ -45,22 +62,42 @@ class Limit(NamedTuple):
     local: bool
 
 
-def every_limit() -> list[Limit]:
-    """The limits in their order; the reason is the text that stands below each."""
-    source = Path(limits.__file__).read_text(encoding="utf-8")
+class Constant(NamedTuple):
+    """One constant of a module: its name, the section it stands in, the text below it."""
+
+    name: str
+    section: str
+    text: str
+
+
+def _constants(module: ModuleType) -> list[Constant]:
+    """The annotated constants of a module that is divided into sections, in their order."""
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
     body = ast.parse(source).body
     lines = source.splitlines()
     found = []
     for statement, following in zip(body, [*body[1:], None], strict=True):
-        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
-            continue
-        name = statement.target.id
-        reason = _text(following)
-        headings = [match[1] for line in lines[: statement.lineno] if (match := _SECTION.match(line))]
-        local = "(local)" in headings[-1] or "(local)" in reason
-        value = getattr(limits, name)
-        found.append(Limit(name, value, _unit(name), reason.replace(" (local)", ""), local))
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            sections = [match[1] for line in lines[: statement.lineno] if (match := _SECTION.match(line))]
+            found.append(Constant(statement.target.id, sections[-1] if sections else "", _text(following)))
     return found
+
+
+def every_limit() -> list[Limit]:
+    """The limits of the protocol in their order; the reason is the text that stands below each."""
+    found = []
+    for name, section, reason in _constants(limits):
+        if section in _SPECIFIED_LIMITS or name == _ALSO_SPECIFIED:
+            local = "(local)" in section or "(local)" in reason
+            reason_only = reason.replace(" (local)", "")
+            found.append(Limit(name, getattr(limits, name), _unit(name), reason_only, local))
+    return found
+
+
+def every_code() -> list[ErrorCode]:
+    """The codes of the protocol, by name."""
+    names = (name for name, section, _ in _constants(codes) if section in _SPECIFIED_CODES)
+    return sorted((getattr(codes, name) for name in names), key=lambda code: code.name)
 
 
 def _text(statement: ast.stmt | None) -> str:
@@ -185,7 +222,7 @@ def _enum_texts(path: Path, name: str) -> dict[str, str]:
 def _errors(family: Family) -> Callable[[], str]:
     return lambda: table(
         ("Code", "Meaning"),
-        [(f"`{code.name}`", code.sentence) for code in codes.all_codes() if code.family is family],
+        [(f"`{code.name}`", code.sentence) for code in every_code() if code.family is family],
     )
 
 
