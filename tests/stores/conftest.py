@@ -13,11 +13,11 @@ from tests.stores.support import FileSubject, KmeSubject, SimulatedSubject
 @pytest.fixture(params=["file", "in_memory", "simulated"])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KmeSubject]:
     """Each kind of KME store, empty, with three enrolled links."""
-    made: KmeSubject = {
-        "file": lambda: FileSubject(tmp_path),
-        "in_memory": lambda: FileSubject(None),
-        "simulated": SimulatedSubject,
-    }[request.param]()
+    made: KmeSubject
+    if request.param == "simulated":
+        made = SimulatedSubject()
+    else:
+        made = FileSubject(tmp_path if request.param == "file" else None)
     yield made
     made.close()
 

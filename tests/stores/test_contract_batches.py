@@ -17,6 +17,7 @@ from tests.stores.support import (
     HUBS,
     LIFETIME,
     SECOND,
+    SLAVE,
     KmeSubject,
     assigned,
     batch,
@@ -245,8 +246,8 @@ def test_changes_of_one_commit_act_in_their_order(subject: KmeSubject) -> None:
         [
             received(batch(2)),
             assigned(key_range(0, 2, counter=2)),
-            given(key_range(0, counter=2), role=Role.RECEIVER, sae="db@bob"),
-        ],  # type: ignore[arg-type]  # a plain name
+            given(key_range(0, counter=2), role=Role.RECEIVER, sae=SLAVE),
+        ],
         [c.BatchDropped(Role.RECEIVER, BOB, batch_id(2)), c.TombstonesDropped(BOB, FIRST, 2)],
         [c.BatchDropped(Role.SENDER, BOB, batch_id(4)), sent(batch(4))],
     )
