@@ -41,6 +41,10 @@ def _refused(name: str, sentence: str, hint: str) -> ErrorCode:
     return _code(Family.REFUSED, name, sentence, hint)
 
 
+def _delivery(name: str, sentence: str, hint: str) -> ErrorCode:
+    return _code(Family.DELIVERY, name, sentence, hint)
+
+
 _CORRUPT = "The connection was closed; it is retried by itself. Repeated, someone is tampering."
 _UPGRADE = "Compare the versions of both ends; the older one needs the upgrade."
 _REENROL = "Stop the daemon that was copied or restored, then re-enrol the link."
@@ -372,6 +376,11 @@ REQUIREMENTS_UNMET: Final = _refused(
     "No key can be made here that meets the requirements.",
     "Compare the requirements with the realm's threshold and the links' pads (skex kme status).",
 )
+QUEUE_FULL: Final = _refused(
+    "queue-full",
+    "As many requests for keys as allowed wait for this peer.",
+    "Wait; if it repeats, raise the marks of this peer's reserve.",
+)
 SLAVES_UNSUPPORTED: Final = _refused(
     "slaves-unsupported",
     "The slaves of one request must all be at one other KME.",
@@ -462,4 +471,66 @@ FILE_EXISTS: Final = _refused(
 FILE_IO: Final = _store("file-io", "A file could not be read or written.", "Check its path, owner and mode.")
 ROOT_REFUSED: Final = _refused(
     "root-refused", "This daemon does not run as root.", "Run it as its own user, or set run.allow_root."
+)
+
+# ── delivery: doors ─────────────────────────────────────────────────────────────────────────────
+DOOR_REQUEST: Final = _delivery(
+    "door-request",
+    "A request does not have the form that the door's standard asks for.",
+    "Correct the application; the answer says what is wrong.",
+)
+DOOR_SIZE_BITS: Final = _delivery(
+    "door-size-bits",
+    "A size in bits is not a multiple of 8.",
+    "Sizes are bits: ask for 256, not for 32.",
+)
+DOOR_EXTENSION_UNKNOWN: Final = _delivery(
+    "door-extension-unknown",
+    "A request demands an extension that this door does not have.",
+    "Make it optional, or leave it out.",
+)
+DOOR_EXTENSION_UNMET: Final = _delivery(
+    "door-extension-unmet",
+    "A request demands of an extension what this door cannot give.",
+    "Compare the demand with what the pair's keys can be.",
+)
+DOOR_IDENTITY: Final = _delivery(
+    "door-identity",
+    "The client's certificate names no SAE, or more than one, or is not valid now.",
+    "Issue one with the name in the field that the door reads (skex ca issue), and compare the clocks.",
+)
+DOOR_TIMEOUT: Final = _delivery(
+    "door-timeout", "A request took too long.", "Look at the KME's health (skex kme status), then ask again."
+)
+DOOR_CERTIFICATES: Final = _delivery(
+    "door-certificates",
+    "The door's certificate, key, CA or revocation list cannot be used.",
+    "Check that the files exist, belong together, are readable by the daemon and have no passphrase.",
+)
+DOOR_ADDRESS: Final = _delivery(
+    "door-address", "The door cannot listen on its address.", "Another process may have the port: change it."
+)
+
+# ── certificates of the local hop ───────────────────────────────────────────────────────────────
+CA_INVALID: Final = _refused(
+    "ca-invalid",
+    "The certificate authority's certificate and key cannot be used.",
+    "Both must be PEM, belong together, and be what 'skex ca init' wrote.",
+)
+CA_REQUEST: Final = _refused(
+    "ca-request",
+    "A certificate with these names or days cannot be issued.",
+    "Names are DNS names or IP addresses; an end lies within the authority's own.",
+)
+
+# ── demonstration ───────────────────────────────────────────────────────────────────────────────
+TOOL_MISSING: Final = _refused(
+    "tool-missing",
+    "A program that this command starts is not installed.",
+    "On Debian and its like: sudo apt-get install curl openssl",
+)
+DEMO_FAILED: Final = _refused(
+    "demo-failed",
+    "The demonstration did not show what it is there to show.",
+    "Run it again with --keep: every home and log is then left for you to look at.",
 )
