@@ -17,7 +17,7 @@ from skex.protocol import assign, assignee, peer, realm, receiver, rollback, sen
 from skex.protocol.changes import Batch, Change
 from skex.protocol.effects import Collector, Effects
 from skex.protocol.envelopes import Outgoing
-from skex.protocol.establishment import OwnClaims, Realms, RealmsChanged, RootMade
+from skex.protocol.establishment import OwnClaims, RealmsChanged, RootMade
 from skex.protocol.holding import ReceivedBatch
 from skex.protocol.realm import HeldRealm, RealmTrust
 from skex.wire import messages
@@ -99,7 +99,7 @@ KmeEffects: TypeAlias = Effects[Change, KmeSend, KmeNotice]
 
 
 class _ReceiverClaims:
-    """A receiver vouches for its links only: the randomness is the sender's, so it states the neutral value."""
+    """A receiver vouches for its links only: randomness is the sender's, so it states the neutral value."""
 
     def __init__(self, claims: OwnClaims) -> None:
         self._claims = claims
@@ -119,7 +119,7 @@ class KmeCore:
         """
         self._trust = RealmTrust(floor, now, held.realm)
         self._held = held
-        realms = self._realms(now)
+        realms = self._trust.realms(now)
         self._sender = sender.Sender(
             name=identity.name,
             incarnation=identity.incarnation,
@@ -294,36 +294,25 @@ class KmeCore:
     def _to_trust(self, event: realm.RealmEvent, now: float) -> None:
         effects = self._trust.handle(event, now)
         self._take(effects)
-        if any(
-            isinstance(one, realm.RealmInForce | realm.OverlapOver | realm.RealmExpired)
-            for one in effects.notify
-        ):
-            self._realm_changed(now)
-
-    def _realm_changed(self, now: float) -> None:
-        changed = RealmsChanged(self._realms(now))
-        self._to_sender(changed, now)
-        self._to_receiver(changed, now)
-        if changed.realms is not None and self._watch is not None:
-            self._to_watch(rollback.RealmReplaced(changed.realms.current), now)
-        self._begin_watch(now)
+        for notice in effects.notify:
+            if isinstance(notice, RealmsChanged):
+                self._to_sender(notice, now)
+                self._to_receiver(notice, now)
+                self._to_watch(notice, now)
+                self._begin_watch(now)
 
     def _to_watch(self, event: rollback.RollbackEvent, now: float) -> None:
         if self._watch is not None:
             self._take(self._watch.handle(event, now))
 
     def _begin_watch(self, now: float) -> None:
-        current = self._trust.current(now)
-        if self._watch is None and current is not None:
+        realms = self._trust.realms(now)
+        if self._watch is None and realms is not None:
             held = self._held
             self._watch = rollback.RollbackWatch(
-                current, self._links, held.frozen_by_rollback, held.rollback_found
+                realms.current, self._links, held.frozen_by_rollback, held.rollback_found
             )
             self._take(self._watch.start(now))
-
-    def _realms(self, now: float) -> Realms | None:
-        current = self._trust.current(now)
-        return None if current is None else Realms(current, self._trust.previous(now))
 
     def _take(self, effects: Effects[Change, KmeSend, KmeNotice]) -> None:
         self._out.persist(*effects.persist)
