@@ -39,7 +39,7 @@ async def run_hub(config: HubConfig, make: type[HubDaemon] = HubDaemon) -> None:
     refuse_root(allowed=config.allow_root)
     with locked(config.home):
         master = read_master_key(config.home)
-        store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes, clock.unix_seconds)
+        store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
         master.wipe()
         try:
             await _run(config, store, make)
