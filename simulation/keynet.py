@@ -1,39 +1,41 @@
 """Two or more KMEs with their key services on one event loop, joined by relays without links.
 
 For tests of everything above links: messages are encoded and read again, hubs relay as in production,
-stores are in memory. Hubs can be taken down and KMEs restarted.
+stores are production stores in memory. Hubs go down and come up, peers are cut off, KMEs die at any
+moment with what was not committed lost, and answers and commits may take their time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Sequence
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simulation.chance import Chance
-from simulation.memory import KmeMemory
 from simulation.world import make_realm
-from skex.base import codes
-from skex.base.errors import Refused
 from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName, LinkId, SaeId
 from skex.base.secret import Secret
-from skex.keys.api import KeyClaim, Requirements
-from skex.keys.claims import claim_of
+from skex.keys.api import Requirements
 from skex.keys.engine import Cancellable, Engine
+from skex.keys.filling import ReserveMarks
 from skex.keys.held import HeldKeys
 from skex.keys.reserve import Reserve
 from skex.keys.service import Keys, KeySettings
-from skex.protocol import assignee, hub, kme, peer, traffic
-from skex.protocol.changes import Change, RealmAccepted, Role
+from skex.protocol import hub, kme, peer, traffic
+from skex.protocol.changes import BatchDropped, Change, RealmAccepted, Role
 from skex.protocol.quota import Quota, Rate
 from skex.protocol.reconstruct import Outcome, Search, reconstruct
+from skex.store.database import IN_MEMORY
+from skex.store.kme import KmeStore
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
 from skex.wire.peer import KeyRange
 
 _PLENTY = Quota(Rate(1e9, 1e9), Rate(1e9, 1e9))
+_EPOCH = 1_700_000_000
 
 
 class NetHub:
@@ -67,18 +69,18 @@ class NetHub:
         return 1 << 40
 
     def handle(self, event: hub.HubEvent) -> None:
-        """Relay."""
+        """Relay; what is for a KME that is down is lost."""
         for send in self.relay.handle(event, self.net.now()).send:
             end = self.net.ends[send.kme]
             number = self._ordinals[send.kme] = self._ordinals.get(send.kme, 0) + 1
             self._tokens[send.kme, number] = send.token
             body = messages.encode_message(send.message)
             message = messages.decode_message(body, Direction.TO_KME)
-            end.later(end.from_hub, self.name, number, message)
+            end.later(self.net.transit(), end.from_hub, self.name, number, message)
 
     def from_kme(self, name: KmeName, ordinal: int, message: messages.Message) -> None:
         """A KME said something."""
-        if not self.up:
+        if not self.up or name not in self.relay.connected:
             return
         if isinstance(message, messages.Refuse):
             token = self._tokens.get((name, message.request))
@@ -90,11 +92,13 @@ class NetHub:
 
 @dataclass
 class Heard:
-    """What policy, events and notices told a test."""
+    """What events and notices told a test."""
 
     notices: list[kme.KmeNotice] = field(default_factory=list)
-    delivered: list[tuple[SaeId, KmeName, int, bool]] = field(default_factory=list)
+    delivered: list[tuple[SaeId, KmeName, tuple[uuid.UUID, ...], bool]] = field(default_factory=list)
+    lost: list[tuple[SaeId, KmeName, tuple[uuid.UUID, ...], bool]] = field(default_factory=list)
     refused: list[tuple[SaeId, str, str]] = field(default_factory=list)
+    sent: list[messages.Message] = field(default_factory=list)
 
 
 class NetKme:
@@ -104,68 +108,99 @@ class NetKme:
         self.name = name
         self.net = net
         self.settings = settings
-        self.memory = KmeMemory()
-        self.memory.commit((RealmAccepted(1, net.realm.to_bytes()),), net.now())
+        self.reserves: tuple[ReserveMarks, ...] = ()
+        self.store = KmeStore.create(
+            IN_MEMORY,
+            Secret(bytes(32)),
+            net.chance.randbytes,
+            lambda: _EPOCH + int(net.now()),
+            name=name,
+            realm=net.realm.name,
+        )
+        self.store.commit(((RealmAccepted(1, net.realm.to_bytes()),),))
         self.heard_here = Heard()
         self.allowed: Callable[[SaeId, SaeId], bool] = lambda _caller, _other: True
+        self.demanded: Callable[[Requirements], Requirements] = lambda asked: asked
+        self.accepts = True
+        self.deaf = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._life = 0
-        self.restart()
+        self.up = False
+        self.start()
 
-    def restart(self) -> None:
-        """Start anew with what the store holds; links come up one after another."""
+    # ── life and death ──────────────────────────────────────────────────────────────────────────
+    def start(self) -> None:
+        """Start with what the store holds; links come up at once."""
         self._life += 1
+        self.up = True
+        self._uncommitted: list[tuple[Sequence[Change], Callable[[], None]]] = []
+        self._committing = False
         self._ordinal = 0
         self._tokens: dict[tuple[HubName, int], Hashable] = {}
-        links = {one: LinkId(one.encode()[-8:].rjust(8, b"-")) for one in self.net.hubs}
-        incarnation = Incarnation(self.net.chance.randbytes(16))
-        identity = peer.Identity(self.net.realm.name, self.name, incarnation)
-        ports = kme.Ports(self, self.memory, self, self)
-        core = kme.KmeCore(identity, ports, 2, self.memory.load(links, self.net.now()), self.net.now())
-        reserve = Reserve()
-        for row in self.memory.sent.values():
-            if row.batch.context.purpose and row.left:
-                expires = row.committed_at + row.batch.context.lifetime
-                reserve.add(row.batch, expires, row.left.ranges())
-        self.engine = Engine(core, reserve, self)
-        self.held = HeldKeys(self.net.realm.name, self.name, self, self._claim_of)
+        net, now = self.net, self.net.now()
+        links = {one: LinkId(one.encode()[-8:].rjust(8, b"-")) for one in net.hubs}
+        self.incarnation = Incarnation(net.chance.randbytes(16))
+        identity = peer.Identity(net.realm.name, self.name, self.incarnation)
+        state = replace(self.store.load(now), links=links)
+        reserve, self.held = Reserve(), HeldKeys(net.realm.name, self.name, self.settings.held_max)
+        kept = self.store.kept(now)
+        reserve.load(kept)
+        self.held.load(kept, state.peer_messages.assigned, now)
+        ports = kme.Ports(self, self.store, self, self)
+        self.engine = Engine(kme.KmeCore(identity, ports, 2, state, now), reserve, self.held, self)
         self.service = Keys(
-            realm=self.net.realm.name,
+            realm=net.realm.name,
             name=self.name,
             engine=self.engine,
-            held=self.held,
             settings=self.settings,
+            reserves=self.reserves,
             policy=self,
             events=self,
         )
-        for record in self.memory.assigned.values():
-            taken = [(one, done.sae) for done in self.memory.delivered for one in done.keys]
-            self.held.assigned(record, taken)
         self.engine.start()
-        for one in self.net.hubs.values():
+        for one in net.hubs.values():
             if one.up:
-                self.link(one, incarnation)
+                self.link(one)
 
-    def link(self, one: NetHub, incarnation: Incarnation) -> None:
+    def stop(self) -> None:
+        """Die: what was not committed never happened, and nobody hears anything any more."""
+        self._life += 1
+        self.up = False
+        self.engine.stop()
+        for task in tuple(self._tasks):
+            task.cancel()
+        for one in self.net.hubs.values():
+            if self.name in one.relay.connected:
+                one.handle(traffic.KmeDown(self.name))
+
+    def restart(self) -> None:
+        """Die and start anew."""
+        self.stop()
+        self.start()
+
+    def link(self, one: NetHub) -> None:
         """A link comes up."""
         if self.name in one.relay.connected:
             one.handle(traffic.KmeDown(self.name))
-        one.handle(traffic.KmeUp(self.name, incarnation))
-        self.engine.handle(kme.LinkProved(one.name, False, 1, self.net.realm.digest()))  # noqa: FBT003
+        one.handle(traffic.KmeUp(self.name, self.incarnation))
+        proved = kme.LinkProved(one.name, rolled_back=False, epoch=1, realm_digest=self.net.realm.digest())
+        self.engine.handle(proved)
 
-    def later(self, call: Callable[..., None], *arguments: object) -> None:
-        """Call back soon, unless this KME was restarted meanwhile."""
+    def later(self, delay: float, call: Callable[..., None], *arguments: object) -> None:
+        """Call back, unless this KME died meanwhile."""
         life = self._life
 
         def guarded() -> None:
             if life == self._life:
                 call(*arguments)
 
-        self.net.loop.call_soon(guarded)
+        self.net.loop.call_later(delay, guarded)
 
     def from_hub(self, name: HubName, ordinal: int, message: messages.Message) -> None:
         """A hub said something."""
         match message:
+            case _ if self.deaf or not self.net.hubs[name].up:
+                pass
             case messages.Done(request):
                 token = self._tokens.get((name, request))
                 self.engine.handle(traffic.AnsweredByHub(name, token, None))
@@ -190,69 +225,78 @@ class NetKme:
         return Secret(self.net.chance.randbytes(count))
 
     def submit(self, changes: Sequence[Change], then: Callable[[], None]) -> None:
-        """Durable at once; told in order."""
-        self.memory.commit(changes, self.now())
-        self.later(then)
+        """Durable after a while, many sets together; told in order."""
+        if not changes and not self._uncommitted and not self._committing:
+            then()
+            return
+        self._uncommitted.append((tuple(changes), then))
+        self._commit_soon()
 
-    async def durable(self, changes: Sequence[Change]) -> None:
-        """Durable at once."""
-        self.memory.commit(changes, self.now())
-        await asyncio.sleep(0)
+    def _commit_soon(self) -> None:
+        if self._uncommitted and not self._committing:
+            self._committing = True
+            self.later(self.net.commit_time(), self._commit)
+
+    def _commit(self) -> None:
+        life, batch = self._life, tuple(self._uncommitted)
+        self._uncommitted.clear()
+        self.store.commit([changes for changes, _ in batch if changes])
+        for _, then in batch:
+            if life == self._life:
+                then()
+        if life == self._life:
+            self._committing = False
+            self._commit_soon()
 
     async def read_keys(self, role: Role, name: KmeName, keys: Sequence[KeyRange]) -> tuple[Secret, ...]:
-        """Out of the batches' rows."""
-        await asyncio.sleep(0)
-        rows = self.memory.sent if role is Role.SENDER else self.memory.received
-        found = []
-        for one in keys:
-            row = rows.get((name, one.batch))
-            if row is None or not row.left.contains((one,)):
-                raise Refused(codes.KEY_NOT_HELD)
-            size = row.batch.context.key_bytes
-            whole = row.batch.keys.expose()
-            found += [Secret(whole[index * size : (index + 1) * size]) for index in one.indexes]
-        return tuple(found)
+        """As the store has them after a while."""
+        await asyncio.sleep(self.net.commit_time())
+        return self.store.read_keys(role, name, keys)
+
+    async def emptied(self) -> Sequence[BatchDropped]:
+        """As the store says after a while."""
+        await asyncio.sleep(self.net.commit_time())
+        return self.store.emptied()
 
     def send(self, send: traffic.SendToHub) -> None:
         """Across the wire's encoding; a hub that is down loses it."""
         self._ordinal += 1
         self._tokens[send.hub, self._ordinal] = send.token
+        self.heard_here.sent.append(send.message)
         body = messages.encode_message(send.message)
         message = messages.decode_message(body, Direction.TO_HUB)
-        one = self.net.hubs[send.hub]
-        ordinal = self._ordinal
-        self.net.loop.call_soon(lambda: one.from_kme(self.name, ordinal, message))
+        one, ordinal = self.net.hubs[send.hub], self._ordinal
+        self.later(self.net.transit(), one.from_kme, self.name, ordinal, message)
 
     def search(self, search: Search, done: Callable[[Outcome], None]) -> None:
         """At once."""
         outcome = reconstruct(search)
         search.wipe()
-        self.later(done, outcome)
+        self.later(0, done, outcome)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Cancellable:
         """The loop's own."""
-        return self.net.loop.call_at(when, self._guarded(callback))
-
-    def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
         life = self._life
-        return lambda: callback() if life == self._life else None
+        return self.net.loop.call_at(when, lambda: callback() if life == self._life else None)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Kept until it ends."""
+        """Kept until it ends; a failure fails the test."""
         task = self.net.loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def heard(self, notice: kme.KmeNotice) -> None:
-        """Remember it, and index what was assigned."""
+        """Remember it."""
         self.heard_here.notices.append(notice)
-        if isinstance(notice, assignee.KeysRecorded):
-            self.held.assigned(notice.assigned)
 
     # ── ports of the machines ───────────────────────────────────────────────────────────────────
     def own_claim(self, hubs: Sequence[Coordinate]) -> Claim:
-        """Every link is derived."""
-        return Claim(tuple(hubs), Randomness.SYSTEM, Enrolment.CARRIED_IN_CLEAR)
+        """As the test says: every link derived, unless it says otherwise."""
+        return Claim(
+            tuple(one for one in hubs if one in self.net.derived),
+            Randomness.SYSTEM,
+            Enrolment.CARRIED_IN_CLEAR,
+        )
 
     def may_establish(self, sender: KmeName, receiver_name: KmeName, purpose: Purpose) -> bool:
         """Everybody may."""
@@ -264,24 +308,15 @@ class NetKme:
         return 2
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
-        """Always."""
-        del sender, context
-        return True
+        """As what is held says."""
+        return self.held.has_room(sender, context)
 
     def may_assign(
         self, sender: KmeName, master: SaeId, slaves: tuple[SaeId, ...], purpose: str, lifetime: int
     ) -> bool:
         """As the SAE policy says."""
         del sender, purpose, lifetime
-        return all(self.allowed(slave, master) for slave in slaves)
-
-    def may_take(self, sender: KmeName, batch: Any, index: int, slave: SaeId) -> bool:
-        """As the machines say."""
-        return self.engine.core.peer_messages.assignee.may_take(sender, batch, index, slave)
-
-    def keys_gone(self, sender: KmeName, keys: tuple[KeyRange, ...]) -> None:
-        """Tell the machines."""
-        self.engine.handle(assignee.KeysGone(sender, keys))
+        return self.accepts and all(self.allowed(slave, master) for slave in slaves)
 
     # ── ports of the service ────────────────────────────────────────────────────────────────────
     def resolve(self, name: str) -> SaeId:
@@ -297,43 +332,80 @@ class NetKme:
         return self.allowed(caller, master)
 
     def demands(self, name: KmeName, asked: Requirements) -> Requirements:
-        """What was asked."""
+        """As the test says."""
         del name
-        return asked
+        return self.demanded(asked)
 
-    def delivered(self, caller: SaeId, name: KmeName, key_ids: Sequence[object], *, new: bool) -> None:
+    def delivered(self, caller: SaeId, name: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
         """Remember it."""
-        self.heard_here.delivered.append((caller, name, len(key_ids), new))
+        self.heard_here.delivered.append((caller, name, tuple(key_ids), new))
+
+    def lost(self, caller: SaeId, name: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
+        """Remember it."""
+        self.heard_here.lost.append((caller, name, tuple(key_ids), new))
 
     def refused(self, caller: SaeId, other: str, code: Any, *, new: bool) -> None:
         """Remember it."""
         del new
         self.heard_here.refused.append((caller, other, code.name))
 
-    def _claim_of(self, sender: KmeName, batch: Any) -> KeyClaim:
-        return claim_of(self.memory.received[sender, batch].batch)
+    def codes(self) -> list[str]:
+        """With which codes requests were refused."""
+        return [code for _, _, code in self.heard_here.refused]
 
 
 class KeyNet:
-    """The hubs and KMEs of one test."""
+    """The hubs and KMEs of one test.
 
-    def __init__(self, *names: str, seed: int = 1, settings: KeySettings | None = None) -> None:
+    ``slowness`` is how many seconds a message or a commit takes at most; drawn for each.
+    """
+
+    def __init__(
+        self, *names: str, seed: int = 1, settings: KeySettings | None = None, slowness: float = 0.0
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.chance = Chance(seed)
+        self.slowness = slowness
         self.realm = make_realm()
+        self.derived: set[int] = {one.coordinate for one in self.realm.hubs}
         self.ends: dict[KmeName, NetKme] = {}
         self.hubs = {one.name: NetHub(one.name, self) for one in self.realm.hubs}
         for name in names:
             self.ends[KmeName(name)] = NetKme(KmeName(name), self, settings or KeySettings())
 
+    def __getitem__(self, name: str) -> NetKme:
+        return self.ends[KmeName(name)]
+
     def now(self) -> float:
         """The loop's clock."""
         return self.loop.time()
 
+    def transit(self) -> float:
+        """How long the next message takes."""
+        return self.chance.random() * self.slowness
+
+    def commit_time(self) -> float:
+        """How long the next commit or read takes."""
+        return self.chance.random() * self.slowness / 10
+
     def take_down(self, *numbers: int) -> None:
         """Hubs go down."""
-        for number in numbers:
-            one = self.hubs[HubName(f"hub-{number}")]
+        for one in self._hubs(numbers):
             one.up = False
+            for name, end in self.ends.items():
+                if name in one.relay.connected:
+                    one.handle(traffic.KmeDown(name))
+                if end.up:
+                    end.engine.handle(traffic.HubDown(one.name))
+
+    def bring_up(self, *numbers: int) -> None:
+        """Hubs come up again, having forgotten everything."""
+        for one in self._hubs(numbers):
+            one.relay = hub.HubRelay(one, one, self.realm.to_bytes())
+            one.up = True
             for end in self.ends.values():
-                end.engine.handle(traffic.HubDown(one.name))
+                if end.up:
+                    end.link(one)
+
+    def _hubs(self, numbers: Iterable[int]) -> list[NetHub]:
+        return [self.hubs[HubName(f"hub-{number}")] for number in numbers]

@@ -205,6 +205,42 @@ AUDIT_SAMPLE_KEYS: Final = 64
 AUDIT_SYNC_SECONDS: Final = 1
 """Unimportant records reach the medium no later than this, together."""
 
+# ── keys (local) ────────────────────────────────────────────────────────────────────────────────
+TAKE_SECONDS: Final = 8.5
+"""From a request for new keys until they are assigned, or it is refused: longer than a batch is waited
+for, shorter than any door waits."""
+WAITING_REQUESTS: Final = 4096
+"""Requests that wait for keys of one kind; beyond it they are refused at once."""
+CLAIM_MEMORY_SECONDS: Final = 60
+"""Requirements that a peer's latest batch did not meet are not tried again for so long: a caller who
+asks for the impossible may not spend everybody's pad."""
+BLOCK_KEYS: Final = 256
+"""Keys assigned ahead at once: what is left of a block when its pair stops asking is void."""
+BLOCKS: Final = 512
+"""Blocks of a KME at once; more pairs take the ordinary way."""
+BLOCKS_PER_PAIR: Final = 4
+"""The one in use and those under way: enough for a pair whose answers take long."""
+BLOCK_PAIRS: Final = 4096
+"""Pairs of which it is known how much they ask for."""
+BLOCK_BUSY_SECONDS: Final = 5
+"""How fast it is forgotten what a pair asked for; also what a block is meant to last."""
+BLOCK_BUSY_REQUESTS: Final = 4
+"""Recent requests that make a pair busy: about one a second."""
+BLOCK_IDLE_SECONDS: Final = 15
+"""A block that nobody took from for so long is given up."""
+BLOCK_QUIET_SECONDS: Final = 60
+"""No block is tried again so soon after a peer refused one or did not answer."""
+FILL_LOOK_SECONDS: Final = 1
+"""How often reserves are looked at, if nobody takes from them."""
+FILL_RETRY_SECONDS: Final = 1
+"""First wait after filling was refused; doubles up to FILL_RETRY_SECONDS_MAX."""
+FILL_RETRY_SECONDS_MAX: Final = 60
+"""Slow enough to cost no pad, fast enough that nobody waits for it to notice that all is well."""
+UPKEEP_SECONDS: Final = 1
+"""How often expired keys and idle blocks are looked for."""
+TIDY_SECONDS: Final = 300
+"""How often rows of batches without keys are looked for: they cost some space, nothing else."""
+
 # ── store (local) ───────────────────────────────────────────────────────────────────────────────
 STORE_BUSY_MS: Final = 2_000
 """How long opening a store waits for another process to let go of it: a daemon that is just ending."""
@@ -238,3 +274,40 @@ CONFIG_PROBLEMS: Final = 20
 """Mistakes of one configuration file that are reported at once."""
 CONFIG_ENTRIES: Final = 4_096
 """Reserves, or overridden addresses, of one configuration."""
+
+# ── doors (local) ───────────────────────────────────────────────────────────────────────────────
+DOOR_BODY_BYTES: Final = 65_536
+"""A request's body: room for the largest list of ids."""
+DOOR_LINE_BYTES: Final = 4_096
+"""A request line or one header field: a path with a name, and two numbers."""
+DOOR_HEADERS: Final = 64
+"""Header fields of one request."""
+DOOR_JSON_DEPTH: Final = 16
+"""Nesting of a request's JSON: extensions may hold objects, not trees."""
+DOOR_LIST_ITEMS: Final = 1_024
+"""Items of a list in a request: as many as a batch has keys."""
+DOOR_QUERY_FIELDS: Final = 16
+"""Fields of a query string; the standard knows three."""
+DOOR_LOGGED_NAMES: Final = 8
+"""Ignored members that one log line names."""
+DOOR_CONNECTIONS: Final = 512
+"""Connections of one door, handshakes included; more wait in the system's queue. Below the 1024 files
+that a process commonly may open."""
+DOOR_REQUESTS_PER_SAE: Final = 64
+"""Requests of one SAE under way at once; more wait, so that one application cannot starve another."""
+DOOR_HANDSHAKE_SECONDS: Final = 5.0
+"""A TLS handshake on the site's own network takes milliseconds."""
+DOOR_IDLE_SECONDS: Final = 20.0
+"""From a connection's start, or its last answer, until a whole request head has arrived."""
+DOOR_BODY_SECONDS: Final = 5.0
+"""From a request's head until its whole body has arrived."""
+DOOR_REQUEST_SECONDS: Final = 9.0
+"""Longer than one establishment may take, shorter than the 10 s after which a common client gives up."""
+DOOR_ANSWER_SECONDS: Final = 10.0
+"""How long a client may take to let an answer be written."""
+DOOR_LINGER_SECONDS: Final = 2.0
+"""How long an unread body is drained, so that a refusal is read before the connection closes."""
+DOOR_CONNECTION_SECONDS: Final = 900.0
+"""Older connections close after their next answer: then the certificate is looked at anew."""
+DOOR_DRAIN_SECONDS: Final = 10.0
+"""How long requests under way may take when the door closes."""

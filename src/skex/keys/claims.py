@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+
+from skex.base.ids import HubName
 from skex.keys.api import KeyClaim
 from skex.protocol.changes import Batch
+from skex.wire.claim import Claim
 
 
 def claim_of(batch: Batch) -> KeyClaim:
     """The claim of every key of a batch: that of both ends together."""
-    threshold = batch.context.threshold
+    return _claim(batch.context.threshold, batch.hubs, batch.claim)
+
+
+# Thousands of batches rest on the same few claims: each of them is one object.
+@functools.lru_cache(maxsize=256)
+def _claim(threshold: int, hubs: tuple[HubName, ...], claim: Claim) -> KeyClaim:
     return KeyClaim(
-        claim_class=batch.claim.claim_class(threshold),
+        claim_class=claim.claim_class(threshold),
         threshold=threshold,
-        margin=batch.claim.margin(threshold),
-        hubs=tuple(batch.hubs),
-        randomness=batch.claim.randomness,
-        enrolment=batch.claim.enrolment,
+        margin=claim.margin(threshold),
+        hubs=tuple(hubs),
+        randomness=claim.randomness,
+        enrolment=claim.enrolment,
     )

@@ -1,32 +1,40 @@
 """Drives a KME's machines: one event in, its effects carried out in order, its notices heard.
 
-Requests wait here as futures until the machines tell how they ended. Everything that touches the
-world (store, links, clock, entropy) is a port. It must not know SAE policy, doors or the wire.
+Requests wait here as futures until the machines tell how they ended. What a decision takes away is
+taken away at once, before it is durable, so that nothing is promised of it meanwhile; what it brings
+is there only once it is durable. Everything that touches the world (store, links, clock, entropy) is a
+port. It must not know SAE policy, doors or the wire.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, Refused
-from skex.base.ids import KmeName, RequestId, SaeId
+from skex.base.ids import BatchId, KmeName, RequestId
 from skex.base.secret import Secret
+from skex.keys.handover import Wanted, abandon, fail
+from skex.keys.held import Claimed, HeldKeys
+from skex.keys.orders import Pair
 from skex.keys.reserve import Reserve, Taken
-from skex.protocol import assign, kme, peer, receiver, sender
-from skex.protocol.changes import Batch, BatchDropped, Change, Role
+from skex.protocol import assign, assignee, kme, peer, receiver, rollback, sender, traffic
+from skex.protocol.changes import BatchDropped, Change, KeysDelivered, KeysVoided, Role
 from skex.protocol.envelopes import Outgoing
+from skex.protocol.keysets import KeySet, messages_of
 from skex.protocol.reconstruct import Outcome, Search
-from skex.protocol.traffic import SendToHub, Tick
-from skex.wire.context import Purpose
-from skex.wire.peer import KeyRange
+from skex.wire.context import KEY_PREFIX_BYTES, Purpose
+from skex.wire.peer import KeyRange, RevokeReason
 
 ROOT_BYTES = 64
 """The one key of a control batch: the root of peer messages."""
+
+_NOT_THERE = (codes.KEY_NOT_HELD, codes.KEY_ASSIGNED)
+"""The peer does not have these keys for us: no key of their batches is worth another try."""
 
 
 class Cancellable(Protocol):
@@ -54,45 +62,70 @@ class EnginePorts(Protocol):
     async def read_keys(self, role: Role, peer: KmeName, keys: Sequence[KeyRange]) -> tuple[Secret, ...]:
         """The bytes of keys, one secret each, in order. Raises ``Refused`` (key-not-held)."""
 
-    def send(self, send: SendToHub) -> None:
+    async def emptied(self) -> Sequence[BatchDropped]:
+        """Rows of batches that this KME made which hold no key and whose lifetime is over."""
+
+    def send(self, send: traffic.SendToHub) -> None:
         """Hand a message to a link; a link that is down or busy loses it."""
 
     def search(self, search: Search, done: Callable[[Outcome], None]) -> None:
-        """Run a reconstruction off the event loop."""
+        """Run a reconstruction off the event loop, then wipe the search."""
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Cancellable:
         """Call back at an instant of ``now``'s clock."""
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run something in the background; its failure is reported."""
+        """Run something in the background, referenced until it ends; its failure is reported."""
 
     def threshold_floor(self, peer_name: KmeName) -> int:
         """The least threshold that policy accepts with a peer."""
 
     def heard(self, notice: kme.KmeNotice) -> None:
-        """For audit, metrics and alarms; called for every notice, after it is durable."""
+        """For audit, metrics and alarms; called for every notice, after it is durable.
+
+        The keys of a batch are wiped afterwards.
+        """
+
+
+Heard: TypeAlias = kme.KmeNotice | kme.LinkProved
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An ASSIGN under way. ``ready`` ends when its keys may be delivered, or with why they may not."""
+
+    request: RequestId
+    taken: Taken
+    ready: asyncio.Future[None]
 
 
 @dataclass(slots=True)
 class _Assignment:
-    """An ASSIGN that somebody waits for, or that is deliverable."""
+    """An ASSIGN whose keys are not all delivered. ``ready`` is None where nobody waits for it."""
 
     taken: Taken
-    ready: asyncio.Future[assign.Deliverable]
-    delivery: asyncio.Future[tuple[KeyRange, ...]] | None = None
+    left: int
+    ready: asyncio.Future[None] | None
 
 
 class Engine:
-    """One KME's machines, from a start to its end."""
+    """One KME's machines, from a start to its end.
 
-    def __init__(self, core: kme.KmeCore, reserve: Reserve, ports: EnginePorts) -> None:
+    ``reserve`` and ``held`` are filled with what the store kept; from here on they follow what is heard.
+    """
+
+    def __init__(self, core: kme.KmeCore, reserve: Reserve, held: HeldKeys, ports: EnginePorts) -> None:
         self._core = core
         self._ports = ports
         self.reserve = reserve
-        self._establishing: dict[object, asyncio.Future[sender.Established]] = {}
+        self.held = held
+        self._listeners: list[Callable[[Heard], None]] = []
+        self._establishing: dict[object, asyncio.Future[None]] = {}
         self._assignments: dict[RequestId, _Assignment] = {}
-        self._rooting: set[KmeName] = set()
+        self._delivering: dict[tuple[RequestId, tuple[KeyRange, ...]], asyncio.Future[None]] = {}
+        self._rooting: dict[KmeName, list[asyncio.Future[None]]] = {}
         self._timer: Cancellable | None = None
+        self._timer_at: float | None = None
 
     @property
     def core(self) -> kme.KmeCore:
@@ -103,31 +136,91 @@ class Engine:
         """Seconds on the boot-time clock."""
         return self._ports.now()
 
+    def random(self, count: int) -> bytes:
+        """Fresh bytes, for ids and for spreading load."""
+        return self._ports.random(count)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something in the background."""
+        self._ports.spawn(work, name)
+
+    def subscribe(self, listener: Callable[[Heard], None]) -> None:
+        """Call ``listener`` for every durable notice and every proved link, after the engine itself."""
+        self._listeners.append(listener)
+
+    # ── from a start to its end ─────────────────────────────────────────────────────────────────
     def start(self) -> None:
         """What a start does before any event; once."""
         self._carry_out(self._core.start(self._ports.now()))
-        self._set_timer()
+
+    def stop(self) -> None:
+        """No more timers. What was submitted still becomes durable."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._timer_at = None
 
     def handle(self, event: kme.KmeEvent) -> None:
         """Hand one event to the machines and carry out what follows."""
         self._carry_out(self._core.handle(event, self._ports.now()))
+        if isinstance(event, kme.LinkProved):
+            self._tell(event)
+
+    def _carry_out(self, effects: kme.KmeEffects) -> None:
+        for notice in effects.notify:
+            self._take_away(notice)
+        if not effects.empty:
+            self._ports.submit(effects.persist, lambda: self._release(effects))
         self._set_timer()
 
-    # ── requests ────────────────────────────────────────────────────────────────────────────────
-    async def establish(self, peer_name: KmeName, *, keys: int, key_bytes: int, lifetime: int) -> Batch:
+    def _release(self, effects: kme.KmeEffects) -> None:
+        """The set is durable: send, then notify."""
+        for send in effects.send:
+            self._ports.send(send.seal(self._ports.random(32)) if isinstance(send, Outgoing) else send)
+        for notice in effects.notify:
+            self._hear(notice)
+            self._tell(notice)
+            self._ports.heard(notice)
+            if isinstance(notice, sender.Established | receiver.BatchAccepted):
+                notice.batch.keys.wipe()  # the store has them
+
+    def _tell(self, heard: Heard) -> None:
+        for listener in self._listeners:
+            listener(heard)
+
+    def _set_timer(self) -> None:
+        deadline = self._core.next_deadline
+        if deadline == self._timer_at:
+            return
+        self.stop()
+        if deadline is not None:
+            self._timer = self._ports.call_at(deadline, self._tick)
+            self._timer_at = deadline
+
+    def _tick(self) -> None:
+        self._timer = self._timer_at = None
+        self.handle(traffic.Tick())
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Return once changes that no machine decided are durable."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ports.submit(changes, lambda: _finish(done))
+        await done
+
+    # ── establishing ────────────────────────────────────────────────────────────────────────────
+    async def establish(self, peer_name: KmeName, *, keys: int, key_bytes: int, lifetime: int) -> None:
         """Make a batch of traffic keys; they are in the reserve once this returns.
 
         Raises ``Refused`` with the machines' code.
         """
-        return await self._establish(
+        await self._establish(
             peer_name, keys=keys, key_bytes=key_bytes, lifetime=lifetime, purpose=Purpose.TRAFFIC
         )
 
     async def _establish(
         self, peer_name: KmeName, *, keys: int, key_bytes: int, lifetime: int, purpose: Purpose
-    ) -> Batch:
+    ) -> None:
         token = object()
-        waiting: asyncio.Future[sender.Established] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._establishing[token] = waiting
         event = sender.Establish(
             peer=peer_name,
@@ -142,172 +235,26 @@ class Engine:
         )
         try:
             self.handle(event)
-            return (await waiting).batch
+            await waiting
         finally:
             self._establishing.pop(token, None)
 
+    # ── roots ───────────────────────────────────────────────────────────────────────────────────
     async def root(self, peer_name: KmeName) -> None:
         """Return once peer messages can be sealed to a peer. Raises ``Refused``."""
         if not self._core.peer_messages.has_root(Role.SENDER, peer_name):
-            await self._make_root(peer_name)
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._want_root(peer_name)
+            self._rooting[peer_name].append(waiting)
+            await waiting
 
-    async def assign_keys(
-        self,
-        peer_name: KmeName,
-        taken: Taken,
-        *,
-        master: SaeId,
-        slaves: tuple[SaeId, ...],
-        purpose: str,
-        lifetime: int,
-        ahead: bool,
-    ) -> assign.Deliverable:
-        """Offer keys that left the reserve; returns once they may be delivered here.
-
-        Raises ``Refused`` with the machines' code; keys that were not offered are in the reserve again.
-        """
-        request = RequestId(self._ports.random(16))
-        ready: asyncio.Future[assign.Deliverable] = asyncio.get_running_loop().create_future()
-        self._assignments[request] = _Assignment(taken, ready)
-        self.handle(
-            assign.AssignKeys(
-                peer=peer_name,
-                request=request,
-                keys=taken.keys,
-                master=master,
-                slaves=slaves,
-                purpose=purpose,
-                lifetime=lifetime,
-                expires_at=taken.expires_at,
-                ahead=ahead,
-            )
-        )
-        return await ready
-
-    async def deliver(
-        self, peer_name: KmeName, request: RequestId, keys: tuple[KeyRange, ...]
-    ) -> tuple[Secret, ...]:
-        """The bytes of assigned keys, once their delivery is durable; none of them ever again.
-
-        Raises ``Refused`` with the machines' code; nothing is delivered then.
-        """
-        secrets = await self._ports.read_keys(Role.SENDER, peer_name, keys)
-        assignment = self._assignments.get(request)
-        if assignment is None:
-            _wipe(secrets)
-            raise Refused(codes.KEY_NOT_HELD)
-        delivery: asyncio.Future[tuple[KeyRange, ...]] = asyncio.get_running_loop().create_future()
-        assignment.delivery = delivery
-        self.handle(assign.Deliver(peer_name, request, keys))
-        try:
-            await delivery
-        except Refused:
-            _wipe(secrets)
-            raise
-        return secrets
-
-    def release(self, peer_name: KmeName, request: RequestId) -> None:
-        """Whatever is left of an assignment is not wanted any more."""
-        if request in self._assignments:
-            self.handle(assign.Release(peer_name, request))
-
-    def expire(self) -> None:
-        """Erase what lay in the reserve for too long."""
-        over = self.reserve.expired(self._ports.now())
-        changes = tuple(BatchDropped(Role.SENDER, batch.peer, batch.batch) for batch in over)
-        if changes:
-            self._ports.submit(changes, lambda: None)
-
-    # ── carrying out ────────────────────────────────────────────────────────────────────────────
-    def _carry_out(self, effects: kme.KmeEffects) -> None:
-        if not effects.empty:
-            self._ports.submit(effects.persist, lambda: self._release(effects))
-
-    def _release(self, effects: kme.KmeEffects) -> None:
-        """The set is durable: send, then notify."""
-        for send in effects.send:
-            self._ports.send(send.seal(self._ports.random(32)) if isinstance(send, Outgoing) else send)
-        for notice in effects.notify:
-            self._hear(notice)
-            self._ports.heard(notice)
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        deadline = self._core.next_deadline
-        self._timer = None if deadline is None else self._ports.call_at(deadline, self._tick)
-
-    def _tick(self) -> None:
-        self.handle(Tick())
-
-    # ── hearing ─────────────────────────────────────────────────────────────────────────────────
-    def _hear(self, notice: kme.KmeNotice) -> None:
-        match notice:
-            case sender.Established():
-                self._established(notice)
-            case sender.NotEstablished(token, _, _, code):
-                _fail(self._establishing.pop(token, None), code)
-            case receiver.SearchNeeded(number, search):
-                self._ports.search(search, lambda outcome: self.handle(receiver.Searched(number, outcome)))
-            case peer.RootWanted(name):
-                self._want_root(name)
-            case peer.Revoked(Role.SENDER, name, keys):
-                self.reserve.drop(name, keys)
-            case (
-                assign.Deliverable()
-                | assign.Delivered()
-                | assign.NotDelivered()
-                | assign.NotOffered()
-                | assign.AssignmentEnded()
-            ):
-                self._assignment(notice)
-            case _:
-                pass
-
-    def _established(self, notice: sender.Established) -> None:
-        batch = notice.batch
-        waiting = self._establishing.pop(notice.token, None)
-        if batch.context.purpose is Purpose.TRAFFIC:
-            self.reserve.add(batch, notice.made_at + batch.context.lifetime)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(notice)
-
-    def _assignment(self, notice: assign.AssignerNotice) -> None:
-        assignment = self._assignments.get(notice.request)
-        if assignment is None:
-            return
-        match notice:
-            case assign.Deliverable():
-                if not assignment.ready.done():
-                    assignment.ready.set_result(notice)
-            case assign.Delivered(_, _, keys):
-                if assignment.delivery is not None and not assignment.delivery.done():
-                    assignment.delivery.set_result(keys)
-            case assign.NotDelivered(_, _, _, code):
-                _fail(assignment.delivery, code)
-            case assign.NotOffered(name, request, code):
-                self.reserve.give_back(name, assignment.taken)
-                self._end(request, code)
-            case assign.AssignmentEnded(_, request, _, code):
-                self._end(request, code)
-
-    def _end(self, request: RequestId, code: ErrorCode) -> None:
-        assignment = self._assignments.pop(request)
-        _fail(assignment.ready, code)
-        _fail(assignment.delivery, code)
-
-    # ── roots ───────────────────────────────────────────────────────────────────────────────────
     def _want_root(self, peer_name: KmeName) -> None:
-        """Make a control batch in the background; the machines ask again if it fails."""
+        """Make a control batch in the background, one at a time; the machines ask again if it fails."""
         if peer_name not in self._rooting:
-            self._ports.spawn(self._try_root(peer_name), f"root for {peer_name}")
-
-    async def _try_root(self, peer_name: KmeName) -> None:
-        with contextlib.suppress(Refused):  # ``NotEstablished`` was heard, with its code
-            await self._make_root(peer_name)
+            self._rooting[peer_name] = []
+            self.spawn(self._make_root(peer_name), f"root for {peer_name}")
 
     async def _make_root(self, peer_name: KmeName) -> None:
-        self._rooting.add(peer_name)
         try:
             await self._establish(
                 peer_name,
@@ -316,15 +263,259 @@ class Engine:
                 lifetime=limits.ROOT_SECONDS,
                 purpose=Purpose.CONTROL,
             )
+        except Refused as refused:
+            for waiting in self._rooting[peer_name]:
+                fail(waiting, Refused(refused.code))
+        else:
+            for waiting in self._rooting[peer_name]:
+                _finish(waiting)
         finally:
-            self._rooting.discard(peer_name)
+            for waiting in self._rooting.pop(peer_name):
+                waiting.cancel()  # only where the process ends: everybody else was told
+
+    # ── assigning and delivering as master's KME ────────────────────────────────────────────────
+    def offer(self, pair: Pair, taken: Taken) -> Offer:
+        """Offer keys that left the reserve just now; whoever asked waits for ``ready``, or gives up.
+
+        To be called before anything is awaited since they were taken: they may be revoked meanwhile.
+        """
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return Offer(self._assign(pair, taken, ready), taken, ready)
+
+    def offer_ahead(self, pair: Pair, taken: Taken) -> RequestId | None:
+        """Offer a block for requests to come; the notices tell what becomes of it.
+
+        None if it was refused at once; its keys are in the reserve again.
+        """
+        request = self._assign(pair, taken, None)
+        return request if request in self._assignments else None
+
+    def _assign(self, pair: Pair, taken: Taken, ready: asyncio.Future[None] | None) -> RequestId:
+        request = RequestId(self._ports.random(16))
+        self._assignments[request] = _Assignment(taken, taken.count, ready)
+        self.handle(
+            assign.AssignKeys(
+                peer=taken.peer,
+                request=request,
+                keys=taken.keys,
+                master=pair.master,
+                slaves=pair.slaves,
+                purpose=pair.purpose,
+                lifetime=pair.lifetime,
+                expires_at=min(taken.expires_at, self._ports.now() + pair.lifetime),
+                ahead=ready is None,
+            )
+        )
+        return request
+
+    def give_up(self, offer: Offer) -> None:
+        """Nobody waits for an offer any more: its keys are void."""
+        abandon(offer.ready)
+        self.release(offer.taken.peer, offer.request)
+
+    def release(self, peer_name: KmeName, request: RequestId) -> None:
+        """Whatever is left of an assignment is not wanted any more."""
+        if request in self._assignments:
+            self.handle(assign.Release(peer_name, request))
+
+    async def deliver(
+        self, peer_name: KmeName, request: RequestId, keys: tuple[KeyRange, ...], wanted: Wanted
+    ) -> tuple[Secret, ...]:
+        """The bytes of assigned keys, once their delivery is durable; none of them ever again.
+
+        Raises ``Refused``, with nothing delivered: the machines' code, assign-released if they are not
+        ``wanted`` any more, not-ready if this KME was found to be rolled back.
+        """
+        with _wiped_unless_given(await self._ports.read_keys(Role.SENDER, peer_name, keys)) as secrets:
+            self._check_wanted(wanted)
+            delivered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._delivering[request, keys] = delivered
+            self.handle(assign.Deliver(peer_name, request, keys))
+            await delivered
+        return secrets
+
+    def _check_wanted(self, wanted: Wanted) -> None:
+        """The last look before a delivery is committed."""
+        if not wanted():
+            raise Refused(codes.ASSIGN_RELEASED)
+        if not self._core.may_deliver:
+            raise Refused(codes.NOT_READY)
+
+    # ── delivering as slave's KME ───────────────────────────────────────────────────────────────
+    async def hand_out(self, claimed: Claimed, wanted: Wanted) -> tuple[Secret, ...]:
+        """The bytes of keys that a slave claimed, once their delivery is durable; never again to it.
+
+        Raises ``Refused`` (key-not-held, assign-released, not-ready), with nothing delivered and the
+        claim given up.
+        """
+        sender_name = claimed.sender
+        try:
+            read = await self._ports.read_keys(Role.RECEIVER, sender_name, claimed.ranges)
+            with _wiped_unless_given(read) as secrets:
+                self._check_wanted(wanted)
+                self.held.check(claimed, self._core.peer_messages.assignee.may_take)
+        except BaseException:
+            self.held.unclaim(claimed)
+            raise
+        # From here on it counts as delivered: the commit may happen even if nobody sees it end.
+        keys = KeySet(claimed.ranges).ranges()
+        with _wiped_unless_given(secrets):
+            await self.commit((KeysDelivered(Role.RECEIVER, sender_name, keys, claimed.caller),))
+        gone = self.held.settle(claimed)
+        if gone:
+            self.handle(assignee.KeysGone(sender_name, gone))
+        return secrets
+
+    # ── taking back ─────────────────────────────────────────────────────────────────────────────
+    def drain(self, peer_name: KmeName) -> int:
+        """Revoke every free key of a peer's reserve, at both ends; how many there were."""
+        keys = self.reserve.free(peer_name)
+        for part in messages_of(keys):
+            self._revoke(Role.SENDER, peer_name, RevokeReason.SUPERSEDED, part)
+        return sum(one.count for one in keys)
+
+    def revoke_everything(self) -> None:
+        """Revoke every undelivered key, of both roles, at both ends."""
+        mine = {assignment.taken.peer for assignment in self._assignments.values()}
+        for name in sorted(mine.union(self.reserve.peers)):
+            self._revoke(Role.SENDER, name, RevokeReason.ROLLBACK, None)
+        for name in self.held.senders:
+            self._revoke(Role.RECEIVER, name, RevokeReason.ROLLBACK, None)
+
+    def _revoke(
+        self, role: Role, name: KmeName, reason: RevokeReason, keys: tuple[KeyRange, ...] | None
+    ) -> None:
+        self.handle(peer.RevokeKeys(role, name, RequestId(self._ports.random(16)), reason, keys))
+
+    def expire(self) -> None:
+        """Erase what is over: batches that lay in the reserve, and assignments that nobody fetched."""
+        now = self._ports.now()
+        over = self.reserve.expired(now)
+        if over:
+            dropped = tuple(BatchDropped(Role.SENDER, name, batch) for name, batch in over)
+            self._ports.submit(dropped, _nothing)
+        for name, keys in self.held.overdue(now):
+            self._ports.submit((KeysVoided(Role.RECEIVER, name, keys),), _nothing)
+            self.held.gone(name, keys)
+            self.handle(assignee.KeysGone(name, keys))
+
+    async def tidy(self) -> None:
+        """Drop the rows of batches that hold no key any more and answer no CONFIRM either."""
+        emptied = await self._ports.emptied()
+        if emptied:
+            await self.commit(emptied)
+
+    # ── hearing ─────────────────────────────────────────────────────────────────────────────────
+    def _take_away(self, notice: kme.KmeNotice) -> None:
+        """What a decision ends has ended now."""
+        match notice:
+            case peer.Revoked(Role.SENDER, name, keys):
+                self.reserve.drop(name, keys)
+            case assign.NotOffered(_, request, code):
+                # Nothing was changed: at once, or keys that are revoked next would come back.
+                assignment = self._assignments.pop(request)
+                self.reserve.give_back(assignment.taken)
+                fail(assignment.ready, Refused(code))
+            case _:
+                pass
+
+    def _hear(self, notice: kme.KmeNotice) -> None:
+        match notice:
+            case sender.Established():
+                self._established(notice)
+            case sender.NotEstablished(token, _, _, code):
+                fail(self._establishing.pop(token, None), Refused(code))
+            case receiver.SearchNeeded(number, search):
+                self._ports.search(search, lambda outcome: self.handle(receiver.Searched(number, outcome)))
+            case peer.RootWanted(name):
+                self._want_root(name)
+            case rollback.RevokeEverything():
+                self.revoke_everything()
+            case assign.Deliverable() | assign.Delivered() | assign.NotDelivered() | assign.AssignmentEnded():
+                self._assignment(notice)
+            case _:
+                self._hear_as_receiver(notice)
+
+    def _hear_as_receiver(self, notice: kme.KmeNotice) -> None:
+        held = self.held
+        match notice:
+            case receiver.BatchAccepted(batch) if batch.context.purpose is Purpose.TRAFFIC:
+                held.accepted(batch)
+            case receiver.BatchSettled(name, batch_id, ok=False):
+                held.gone(name, _whole(batch_id))
+            case receiver.BatchExpired(name, batch_id):
+                held.gone(name, _whole(batch_id))
+            case assignee.KeysRecorded(assigned):
+                held.assigned(assigned, self._ports.now())
+            case assignee.KeysLost(name, keys) | peer.Revoked(Role.RECEIVER, name, keys):
+                held.gone(name, keys)
+            case _:
+                pass
+
+    def _established(self, notice: sender.Established) -> None:
+        batch = notice.batch
+        if batch.context.purpose is Purpose.TRAFFIC:
+            self.reserve.add(batch, notice.made_at + batch.context.lifetime)
+        _finish(self._establishing.pop(notice.token, None))
+
+    def _assignment(
+        self, notice: assign.Deliverable | assign.Delivered | assign.NotDelivered | assign.AssignmentEnded
+    ) -> None:
+        request = notice.request
+        match notice:
+            case assign.Deliverable():
+                _finish(self._assignments[request].ready)
+            case assign.Delivered(_, _, keys):
+                _finish(self._delivering.pop((request, keys)))
+                assignment = self._assignments[request]
+                assignment.left -= sum(one.count for one in keys)
+                if not assignment.left:
+                    del self._assignments[request]
+            case assign.NotDelivered(_, _, keys, code):
+                fail(self._delivering.pop((request, keys)), Refused(code))
+            case assign.AssignmentEnded(name, _, _, code):
+                self._ended(name, request, code)
+
+    def _ended(self, name: KmeName, request: RequestId, code: ErrorCode) -> None:
+        assignment = self._assignments.pop(request)
+        fail(assignment.ready, Refused(code))
+        if code in _NOT_THERE:
+            keys = self.reserve.free(name, [one.batch for one in assignment.taken.keys])
+            if keys:
+                self.reserve.drop(name, keys)
+                self._ports.submit((KeysVoided(Role.SENDER, name, keys),), _nothing)
 
 
-def _fail(waiting: asyncio.Future[Any] | None, code: ErrorCode) -> None:
+def most_keys(key_bytes: int) -> int:
+    """How many keys of a length one batch holds at most."""
+    return min(limits.BATCH_KEYS, (limits.BATCH_SECRET_BYTES - KEY_PREFIX_BYTES) // key_bytes)
+
+
+def _whole(batch: BatchId) -> tuple[KeyRange, ...]:
+    """Whatever is left of a batch; keys beyond it do not matter."""
+    return (KeyRange(batch, 0, limits.BATCH_KEYS),)
+
+
+def _finish(waiting: asyncio.Future[None] | None) -> None:
     if waiting is not None and not waiting.done():
-        waiting.set_exception(Refused(code))
+        waiting.set_result(None)
 
 
-def _wipe(secrets: Sequence[Secret]) -> None:
+def _nothing() -> None:
+    """Nobody waits for it."""
+
+
+@contextlib.contextmanager
+def _wiped_unless_given(secrets: tuple[Secret, ...]) -> Iterator[tuple[Secret, ...]]:
+    """Wipe secrets that nobody gets, because what follows failed or was cancelled."""
+    try:
+        yield secrets
+    except BaseException:
+        wipe(secrets)
+        raise
+
+
+def wipe(secrets: Iterable[Secret]) -> None:
+    """Wipe them all."""
     for secret in secrets:
         secret.wipe()

@@ -6,34 +6,79 @@ oldest first, so that nothing ages unused. It must not know SAEs, stores or the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from skex.base import limits
 from skex.base.ids import BatchId, KmeName
-from skex.keys.api import KeyClaim, Requirements
+from skex.keys.api import KeyClaim
 from skex.keys.claims import claim_of
-from skex.protocol.changes import Batch
+from skex.keys.kept import KeptBatch
+from skex.keys.orders import Kind
+from skex.protocol.changes import Batch, Role
 from skex.protocol.keysets import KeySet
 from skex.wire.peer import KeyRange
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What every key of a batch has in common."""
+
+    claim: KeyClaim
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Keys of one peer and length that left the reserve together; ``keys`` ascend."""
+
+    peer: KmeName
+    key_bytes: int
+    keys: tuple[KeyRange, ...]
+    origins: Mapping[BatchId, Origin]
+
+    @property
+    def count(self) -> int:
+        """How many keys."""
+        return _count(self.keys)
+
+    @property
+    def expires_at(self) -> float:
+        """When the first of their batches is over."""
+        return min(self.origins[one.batch].expires_at for one in self.keys)
+
+    @property
+    def claims(self) -> list[KeyClaim]:
+        """The claim of each key, in order."""
+        return [self.origins[one.batch].claim for one in self.keys for _ in one.indexes]
+
+    def split(self, number: int) -> tuple[Taken, Taken]:
+        """The first ``number`` of the keys, and the others."""
+        first = _first(self.keys, number)
+        others = KeySet(self.keys)
+        others.remove(first)
+        return self._with(tuple(first)), self._with(others.ranges())
+
+    def joined(self, other: Taken) -> Taken:
+        """These and other keys of the same assignment."""
+        return self._with(KeySet((*self.keys, *other.keys)).ranges())
+
+    def _with(self, keys: tuple[KeyRange, ...]) -> Taken:
+        return Taken(self.peer, self.key_bytes, keys, self.origins)
 
 
 @dataclass(slots=True)
 class _Stock:
     """One batch, and which of its keys are free."""
 
-    batch: Batch
-    expires_at: float
+    batch: BatchId
+    origin: Origin
     free: KeySet
     left: int
 
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Keys that left the reserve; ``expires_at`` is when the first of their batches is over."""
-
-    key_bytes: int
-    keys: tuple[KeyRange, ...]
-    expires_at: float
+    def remove(self, keys: Iterable[KeyRange]) -> None:
+        self.free.remove(keys)
+        self.left = _count(self.free.ranges())
 
 
 class Reserve:
@@ -42,106 +87,138 @@ class Reserve:
     def __init__(self) -> None:
         self._stocks: dict[tuple[KmeName, int], dict[BatchId, _Stock]] = {}
 
+    # ── putting in ──────────────────────────────────────────────────────────────────────────────
+    def load(self, kept: Iterable[KeptBatch]) -> None:
+        """Take in what a start found: keys that this KME made and promised to nobody."""
+        for one in kept:
+            if one.role is Role.SENDER and one.free:
+                self.add(one.batch, one.expires_at, one.free)
+
     def add(self, batch: Batch, expires_at: float, free: Iterable[KeyRange] | None = None) -> None:
         """Take in a batch; ``free`` are the keys that are free, all if left out."""
         whole = (KeyRange(batch.batch, 0, batch.context.keys),)
-        keys = KeySet(whole if free is None else free)
-        stocks = self._stocks.setdefault((batch.peer, batch.context.key_bytes), {})
-        stocks[batch.batch] = _Stock(batch, expires_at, keys, _count(keys.ranges()))
+        origin = Origin(claim_of(batch), expires_at)
+        self._put(batch.peer, batch.context.key_bytes, batch.batch, origin, whole if free is None else free)
 
+    def give_back(self, taken: Taken) -> None:
+        """Keys that were taken but never offered are free again."""
+        for one in taken.keys:
+            self._put(taken.peer, taken.key_bytes, one.batch, taken.origins[one.batch], (one,))
+
+    def _put(
+        self, peer: KmeName, key_bytes: int, batch: BatchId, origin: Origin, keys: Iterable[KeyRange]
+    ) -> None:
+        stocks = self._stocks.setdefault((peer, key_bytes), {})
+        stock = stocks.setdefault(batch, _Stock(batch, origin, KeySet(), 0))
+        stock.free.add(keys)
+        stock.left = _count(stock.free.ranges())
+
+    # ── asking ──────────────────────────────────────────────────────────────────────────────────
     def depth(self, peer: KmeName, key_bytes: int) -> int:
         """How many keys are free."""
         return sum(stock.left for stock in self._stocks.get((peer, key_bytes), {}).values())
 
     def depths(self) -> Iterator[tuple[KmeName, int, int]]:
         """Every peer, key length and depth."""
-        for (peer, key_bytes), stocks in self._stocks.items():
-            yield peer, key_bytes, sum(stock.left for stock in stocks.values())
+        for peer, key_bytes in self._stocks:
+            yield peer, key_bytes, self.depth(peer, key_bytes)
 
-    def take(
-        self, peer: KmeName, key_bytes: int, number: int, requirements: Requirements, now: float
-    ) -> Taken | None:
-        """``number`` free keys that meet the requirements, or None if there are not so many."""
-        stocks = [
-            stock
-            for stock in self._stocks.get((peer, key_bytes), {}).values()
-            if stock.left and now < stock.expires_at and _meets(stock.batch, requirements)
-        ]
+    def available(self, kind: Kind, now: float) -> int:
+        """How many free keys of this kind there are."""
+        return sum(stock.left for stock in self._fitting(kind, now))
+
+    def free(self, peer: KmeName, batches: Iterable[BatchId] | None = None) -> tuple[KeyRange, ...]:
+        """A peer's free keys: of these batches, or of all."""
+        wanted = None if batches is None else set(batches)
+        keys = KeySet()
+        for (name, _), stocks in self._stocks.items():
+            for stock in stocks.values():
+                if name == peer and (wanted is None or stock.batch in wanted):
+                    keys.add(stock.free.ranges())
+        return keys.ranges()
+
+    @property
+    def peers(self) -> tuple[KmeName, ...]:
+        """The peers with whom keys are free, ascending."""
+        return tuple(sorted({peer for (peer, _) in self._stocks}))
+
+    # ── taking out ──────────────────────────────────────────────────────────────────────────────
+    def take(self, kind: Kind, number: int, now: float) -> Taken | None:
+        """``number`` free keys of a kind, or None if there are not so many."""
+        stocks = self._fitting(kind, now)
         if sum(stock.left for stock in stocks) < number:
             return None
-        keys: list[KeyRange] = []
-        expires_at = float("inf")
-        for stock in stocks:
-            taken = _first(stock.free, number - _count(keys))
-            self._remove(stock, taken)
-            keys += taken
-            expires_at = min(expires_at, stock.expires_at)
-            if _count(keys) == number:
-                break
-        return Taken(key_bytes, tuple(sorted(keys)), expires_at)
+        picked = _pick(stocks, number) or _pick(stocks[::-1], number)
+        if picked is None:
+            return None
+        for stock, keys in picked:
+            self._remove(kind.peer, kind.key_bytes, stock, keys)
+        return Taken(
+            kind.peer,
+            kind.key_bytes,
+            tuple(sorted(one for _, keys in picked for one in keys)),
+            {stock.batch: stock.origin for stock, _ in picked},
+        )
 
-    def claims(self, peer: KmeName, taken: Taken) -> list[KeyClaim]:
-        """The claim of each key that was taken, in order; to be asked before the batch is forgotten."""
-        stocks = self._stocks.get((peer, taken.key_bytes), {})
-        return [claim_of(stocks[one.batch].batch) for one in taken.keys for _ in one.indexes]
+    def _fitting(self, kind: Kind, now: float) -> list[_Stock]:
+        return [
+            stock
+            for stock in self._stocks.get((kind.peer, kind.key_bytes), {}).values()
+            if now < stock.origin.expires_at and kind.admits(stock.origin.claim)
+        ]
 
-    def give_back(self, peer: KmeName, taken: Taken) -> None:
-        """Keys that were taken but never offered are free again."""
-        stocks = self._stocks.get((peer, taken.key_bytes), {})
-        for one in taken.keys:
-            stock = stocks.get(one.batch)
-            if stock is not None:
-                stock.free.add((one,))
-                stock.left = _count(stock.free.ranges())
-
-    def expired(self, now: float) -> list[Batch]:
-        """Forget batches whose time is over, and those that are used up; returns the former."""
+    def expired(self, now: float) -> list[tuple[KmeName, BatchId]]:
+        """Forget, and name, the batches whose time is over."""
         over = []
-        for stocks in self._stocks.values():
-            for batch_id, stock in list(stocks.items()):
-                if now >= stock.expires_at:
-                    over.append(stock.batch)
-                    del stocks[batch_id]
-                elif not stock.left:
-                    del stocks[batch_id]
+        for (peer, key_bytes), stocks in list(self._stocks.items()):
+            for stock in list(stocks.values()):
+                if now >= stock.origin.expires_at:
+                    over.append((peer, stock.batch))
+                    self._remove(peer, key_bytes, stock, stock.free.ranges())
         return over
 
     def drop(self, peer: KmeName, keys: Iterable[KeyRange] | None) -> None:
-        """Keys of a peer were revoked (None: all of them)."""
-        for (name, _), stocks in self._stocks.items():
-            if name != peer:
-                continue
-            if keys is None:
-                stocks.clear()
-                continue
-            for one in keys:
-                if one.batch in stocks:
-                    self._remove(stocks[one.batch], (one,))
+        """Keys of a peer are gone (None: all of them)."""
+        doomed = self.free(peer) if keys is None else tuple(keys)
+        batches = {one.batch for one in doomed}
+        for (name, key_bytes), stocks in list(self._stocks.items()):
+            if name == peer:
+                for batch in batches & stocks.keys():
+                    self._remove(peer, key_bytes, stocks[batch], doomed)
 
-    @staticmethod
-    def _remove(stock: _Stock, keys: Iterable[KeyRange]) -> None:
-        stock.free.remove(keys)
-        stock.left = _count(stock.free.ranges())
-
-
-def _meets(batch: Batch, requirements: Requirements) -> bool:
-    """Whether keys of a batch may serve a request with these requirements."""
-    claim = claim_of(batch)
-    threshold = requirements.minimum_threshold
-    wanted = requirements.claim_class
-    return (threshold is None or claim.threshold >= threshold) and (
-        wanted is None or claim.claim_class <= wanted
-    )
+    def _remove(self, peer: KmeName, key_bytes: int, stock: _Stock, keys: Iterable[KeyRange]) -> None:
+        """Take keys out of a stock, and forget what is empty: memory follows what is there."""
+        stock.remove(keys)
+        if not stock.left:
+            stocks = self._stocks[peer, key_bytes]
+            del stocks[stock.batch]
+            if not stocks:
+                del self._stocks[peer, key_bytes]
 
 
-def _first(free: KeySet, number: int) -> list[KeyRange]:
-    """The first ``number`` keys of a set, or all of it."""
-    taken: list[KeyRange] = []
-    for one in free.ranges():
-        left = number - _count(taken)
-        if left == 0:
+def _pick(stocks: Iterable[_Stock], number: int) -> list[tuple[_Stock, list[KeyRange]]] | None:
+    """Which keys of these stocks to take, in their order; None if one ASSIGN could not name them."""
+    picked = []
+    ranges = 0
+    for stock in stocks:
+        keys = _first(stock.free.ranges(), number)
+        picked.append((stock, keys))
+        number -= _count(keys)
+        ranges += len(keys)
+        if not number:
             break
-        taken.append(KeyRange(one.batch, one.first, min(one.count, left)))
+    return picked if ranges <= limits.PEER_RANGES else None
+
+
+def _first(keys: Iterable[KeyRange], number: int) -> list[KeyRange]:
+    """The first ``number`` keys of some ranges, or all of them."""
+    taken: list[KeyRange] = []
+    for one in keys:
+        if not number:
+            break
+        part = KeyRange(one.batch, one.first, min(one.count, number))
+        taken.append(part)
+        number -= part.count
     return taken
 
 

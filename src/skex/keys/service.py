@@ -1,4 +1,4 @@
-"""The key service of one KME: policy, reserve, assignment and delivery behind ``KeyService``.
+"""The key service of one KME: policy, supply, assignment and delivery behind ``KeyService``.
 
 A caller was authenticated by its door; here it is authorised. What a refusal tells the caller is one
 code; why, and by which rule, goes to ``KeyEvents``. It must not know doors, hubs or pads.
@@ -8,21 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, Refused
-from skex.base.ids import KmeName, RealmName, RequestId, SaeId, kme_of
+from skex.base.ids import KmeName, RealmName, SaeId, kme_of
 from skex.keys.api import DeliveredKey, PairStatus, Requirements
-from skex.keys.engine import Engine
-from skex.keys.held import HeldKeys
-from skex.keys.reserve import Taken
+from skex.keys.blocks import Blocks, Lot
+from skex.keys.engine import Engine, wipe
+from skex.keys.filling import Filling, ReserveMarks
+from skex.keys.handover import Wanted, hand_over
+from skex.keys.held import Claimed
+from skex.keys.orders import Kind, Pair
+from skex.keys.supply import Supply
+from skex.keys.upkeep import Upkeep
 from skex.protocol.establishment import key_id
 
-_RETRIES = 2
-"""How often a request starts over when the peer restarted, or another request took its keys."""
+_TRIES: Final = 4
+"""How often a request is tried when what it tried with was taken away meanwhile."""
+_AGAIN: Final = (
+    codes.INCARNATION_CHANGED,  # the peer restarted: its new incarnation is known now
+    codes.ASSIGN_HOLD_ENDED,  # a block's hold ended before the delivery
+    codes.ASSIGN_RELEASED,  # a block was given up
+    codes.KEY_REVOKED,
+    codes.KEY_ASSIGNED,
+    codes.KEY_NOT_HELD,  # one end does not have these keys any more: others may do
+    codes.NO_COMMON_ROOT,
+    codes.CONTEXT_DISAGREES,  # the next batch names the other realm epoch
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +45,7 @@ class KeySettings:
     """How this KME makes and keeps keys. Counts are keys, sizes bytes, times seconds.
 
     The reserve of each peer is filled up to ``reserve_high`` when it falls below ``reserve_low``.
+    ``held_max`` is how many keys of one peer are kept for SAEs here.
     """
 
     key_bytes: int = 32
@@ -41,6 +57,7 @@ class KeySettings:
     batch_keys: int = 128
     reserve_low: int = 128
     reserve_high: int = 512
+    held_max: int = 262_144
 
 
 class SaePolicy(Protocol):
@@ -60,10 +77,16 @@ class SaePolicy(Protocol):
 
 
 class KeyEvents(Protocol):
-    """Hears what was delivered and refused; one call for each request."""
+    """Hears what became of each request: exactly one call for one that ended.
+
+    ``delivered`` comes before the keys go out: if it raises, they do not.
+    """
 
     def delivered(self, caller: SaeId, peer: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
-        """Keys went to ``caller``: as master (``new``), or by their ids."""
+        """Keys go to ``caller``: as master (``new``), or by their ids."""
+
+    def lost(self, caller: SaeId, peer: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
+        """A delivery was committed, but ``caller`` had gone meanwhile: nobody gets these keys."""
 
     def refused(self, caller: SaeId, other: str, code: ErrorCode, *, new: bool) -> None:
         """A request was refused with ``code``."""
@@ -73,16 +96,16 @@ class KeyEvents(Protocol):
 class _Order:
     """One request for new keys, checked."""
 
-    caller: SaeId
-    slaves: tuple[SaeId, ...]
-    target: KmeName
+    pair: Pair
     number: int
-    key_bytes: int
-    requirements: Requirements
+
+    @property
+    def target(self) -> KmeName:
+        return self.pair.kind.peer
 
 
 class Keys:
-    """``KeyService`` for the SAEs of one KME."""
+    """``KeyService`` for the SAEs of one KME. ``filling`` and ``upkeep`` are for the daemon to run."""
 
     def __init__(
         self,
@@ -90,39 +113,50 @@ class Keys:
         realm: RealmName,
         name: KmeName,
         engine: Engine,
-        held: HeldKeys,
         settings: KeySettings,
+        reserves: Iterable[ReserveMarks],
         policy: SaePolicy,
         events: KeyEvents,
     ) -> None:
+        """``reserves`` are filled from the start on, others once keys were delivered from them."""
         self._realm = realm
         self._name = name
         self._engine = engine
-        self._held = held
         self._settings = settings
         self._events = events
-        self._filling: dict[tuple[KmeName, int], asyncio.Task[None]] = {}
+        self._supply = Supply(engine, settings.lifetime)
+        self._blocks = Blocks(engine)
+        self.filling = Filling(engine, reserves, batch_keys=settings.batch_keys, lifetime=settings.lifetime)
+        self.upkeep = Upkeep(engine, self._blocks)
         self.policy = policy
 
     def resolve(self, name: str) -> SaeId:
         """See ``KeyService``."""
         return self.policy.resolve(name)
 
+    def drain(self, peer: KmeName) -> int:
+        """Revoke what is in reserve or assigned ahead for a peer; how many keys were in reserve."""
+        self._blocks.release(peer)
+        return self._engine.drain(peer)
+
     # ── status ──────────────────────────────────────────────────────────────────────────────────
     async def status(self, caller: SaeId, slave: SaeId) -> PairStatus:
         """See ``KeyService``."""
         settings, target = self._settings, kme_of(slave)
-        if kme_of(caller) != self._name or not self.policy.may_take_new(
-            caller, slave, 1, settings.key_bytes, Requirements().purpose
-        ):
+        asked = Requirements()
+        if not self._is_permitted(caller, (slave,), 1, settings.key_bytes, asked.purpose):
             raise self._refusal(caller, slave, codes.NOT_AUTHORISED, new=True)
+        if target == self._name:
+            raise self._refusal(caller, slave, codes.SLAVES_UNSUPPORTED, new=True)
+        pair = self._pair(caller, (slave,), settings.key_bytes, asked)
+        stored = self._engine.reserve.available(pair.kind, self._engine.now()) + self._blocks.depth(pair)
         return PairStatus(
             source_kme=self._name,
             target_kme=target,
             master=caller,
             slave=slave,
             key_bytes=settings.key_bytes,
-            stored=min(self._engine.reserve.depth(target, settings.key_bytes), settings.reserve_high),
+            stored=min(stored, settings.reserve_high),
             stored_max=settings.reserve_high,
             per_request_max=settings.per_request_max,
             key_bytes_min=settings.key_bytes_min,
@@ -140,124 +174,113 @@ class Keys:
         requirements: Requirements,
     ) -> tuple[DeliveredKey, ...]:
         """See ``KeyService``."""
-        others = ", ".join(slaves)
         try:
-            target = self._check_new(caller, slaves, number, key_bytes, requirements)
-            keys = await self._make(
-                _Order(caller, tuple(sorted(slaves)), target, number, key_bytes, requirements)
-            )
+            order = self._order(caller, slaves, number, key_bytes, requirements)
+            keys = await self._make(order)
         except Refused as refused:
+            others = ", ".join(slaves[: limits.SLAVES])
             raise self._refusal(caller, others, refused.code, new=True) from refused
-        self._events.delivered(caller, target, [key.key_id for key in keys], new=True)
-        return keys
+        settings = self._settings
+        if key_bytes == settings.key_bytes:
+            self.filling.add(
+                ReserveMarks(order.target, key_bytes, settings.reserve_low, settings.reserve_high)
+            )
+        self.filling.wake()
+        return self._given(caller, order.target, keys, new=True)
 
-    def _check_new(
+    def _order(
         self,
         caller: SaeId,
         slaves: Sequence[SaeId],
         number: int,
         key_bytes: int,
-        requirements: Requirements,
-    ) -> KmeName:
+        asked: Requirements,
+    ) -> _Order:
+        """Check a request; what the caller may not learn is looked at after what it may not have."""
         settings = self._settings
         if not settings.key_bytes_min <= key_bytes <= settings.key_bytes_max:
             raise Refused(codes.SIZE_UNSUPPORTED, f"{key_bytes} bytes")
         if not 1 <= number <= settings.per_request_max:
             raise Refused(codes.NUMBER_UNSUPPORTED, f"{number} keys")
-        targets = {kme_of(slave) for slave in slaves}
         if not slaves or len(slaves) > settings.slaves_max or len(set(slaves)) != len(slaves):
             raise Refused(codes.SLAVES_UNSUPPORTED)
-        permitted = kme_of(caller) == self._name and all(
-            self.policy.may_take_new(caller, slave, number, key_bytes, requirements.purpose)
-            for slave in slaves
-        )
-        if not permitted:
+        _check_bounds(asked)
+        if not self._is_permitted(caller, slaves, number, key_bytes, asked.purpose):
             raise Refused(codes.NOT_AUTHORISED)
-        target = targets.pop()
-        if targets or target == self._name:
+        if {kme_of(slave) for slave in slaves} != {kme_of(slaves[0])} or kme_of(slaves[0]) == self._name:
             raise Refused(codes.SLAVES_UNSUPPORTED)
         if not self._engine.core.may_deliver:
             raise Refused(codes.NOT_READY)
-        return target
+        return _Order(self._pair(caller, slaves, key_bytes, asked), number)
+
+    def _is_permitted(
+        self, caller: SaeId, slaves: Sequence[SaeId], number: int, key_bytes: int, purpose: str
+    ) -> bool:
+        return kme_of(caller) == self._name and all(
+            self.policy.may_take_new(caller, slave, number, key_bytes, purpose) for slave in slaves
+        )
+
+    def _pair(self, caller: SaeId, slaves: Sequence[SaeId], key_bytes: int, asked: Requirements) -> Pair:
+        target, usual = kme_of(slaves[0]), self._settings.lifetime
+        demands = self.policy.demands(target, asked)
+        lifetime = usual if demands.lifetime is None else min(usual, demands.lifetime)
+        kind = Kind(target, key_bytes, demands.minimum_threshold, demands.claim_class)
+        return Pair(kind, caller, tuple(sorted(slaves)), asked.purpose, lifetime)
 
     async def _make(self, order: _Order) -> tuple[DeliveredKey, ...]:
-        """Take, assign, deliver; start over when the peer turned out to have restarted."""
-        for attempt in range(_RETRIES + 1):
+        """Get keys assigned and deliver them; again if what was assigned was taken away meanwhile."""
+        until = asyncio.get_running_loop().time() + limits.TAKE_SECONDS
+        for _ in range(_TRIES - 1):
             try:
-                return await self._make_once(order)
+                return await self._make_once(order, until)
             except Refused as refused:
-                if refused.code is not codes.INCARNATION_CHANGED or attempt == _RETRIES:
+                if refused.code not in _AGAIN:
                     raise
-        raise Refused(codes.INCARNATION_CHANGED)
+        return await self._make_once(order, until)
 
-    async def _make_once(self, order: _Order) -> tuple[DeliveredKey, ...]:
-        engine = self._engine
-        demands = self.policy.demands(order.target, order.requirements)
-        taken = await self._take(order, demands)
-        await engine.root(order.target)
-        deliverable = await engine.assign_keys(
-            order.target,
-            taken,
-            master=order.caller,
-            slaves=order.slaves,
-            purpose=order.requirements.purpose,
-            lifetime=demands.lifetime or self._settings.lifetime,
-            ahead=False,
+    async def _make_once(self, order: _Order, until: float) -> tuple[DeliveredKey, ...]:
+        lot = self._blocks.take(order.pair, order.number) or await self._assign(order, until)
+        return await hand_over(
+            self._engine.spawn,
+            f"delivery to {order.pair.master}",
+            lambda wanted: self._deliver(order, lot, wanted),
+            lambda keys: self._lost(order.pair.master, order.target, keys, new=True),
         )
-        return await self._deliver(order.target, deliverable.request, taken)
 
-    async def _take(self, order: _Order, demands: Requirements) -> Taken:
-        """Keys out of the reserve, made first where there are not enough."""
-        engine = self._engine
-        for _ in range(_RETRIES + 1):
-            taken = engine.reserve.take(order.target, order.key_bytes, order.number, demands, engine.now())
-            if taken is not None:
-                return taken
-            await self._fill(order.target, order.key_bytes, order.number)
-        raise Refused(codes.REQUIREMENTS_UNMET)
+    async def _assign(self, order: _Order, until: float) -> Lot:
+        """Keys out of the reserve or on demand, assigned for this request alone."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._engine.root(order.target)
+                offer = await self._supply.obtain(
+                    order.pair.kind, order.number, lambda taken: self._engine.offer(order.pair, taken)
+                )
+                try:
+                    await offer.ready
+                except asyncio.CancelledError:
+                    self._engine.give_up(offer)
+                    raise
+        except TimeoutError:
+            raise Refused(codes.DEADLINE_PASSED) from None
+        return Lot(offer.request, offer.taken, ahead=False)
 
-    async def _deliver(self, target: KmeName, request: RequestId, taken: Taken) -> tuple[DeliveredKey, ...]:
-        claims = self._engine.reserve.claims(target, taken)
-        secrets = await self._engine.deliver(target, request, taken.keys)
+    async def _deliver(self, order: _Order, lot: Lot, wanted: Wanted) -> tuple[DeliveredKey, ...]:
+        engine, taken = self._engine, lot.taken
+        try:
+            secrets = await engine.deliver(order.target, lot.request, taken.keys, wanted)
+        except BaseException:
+            if lot.ahead:
+                self._blocks.put_back(lot)
+            else:
+                engine.release(order.target, lot.request)
+            raise
+        self._blocks.delivered(order.pair, lot)
         names = [
-            key_id(self._realm, self._name, target, one.batch, index)
+            key_id(self._realm, self._name, order.target, one.batch, index)
             for one in taken.keys
             for index in one.indexes
         ]
-        return tuple(
-            DeliveredKey(name, secret, claim)
-            for name, secret, claim in zip(names, secrets, claims, strict=True)
-        )
-
-    # ── the reserve ─────────────────────────────────────────────────────────────────────────────
-    async def _fill(self, target: KmeName, key_bytes: int, number: int) -> None:
-        """Make a batch; whoever comes while one is made waits for that one and looks again."""
-        under_way = self._filling.get((target, key_bytes))
-        if under_way is None:
-            under_way = asyncio.get_running_loop().create_task(
-                self._establish(target, key_bytes, number), name=f"reserve of {target}"
-            )
-            self._filling[target, key_bytes] = under_way
-            under_way.add_done_callback(lambda _: self._filling.pop((target, key_bytes), None))
-        await asyncio.shield(under_way)
-
-    async def _establish(self, target: KmeName, key_bytes: int, number: int) -> None:
-        await self._engine.establish(
-            target, keys=number, key_bytes=key_bytes, lifetime=self._settings.lifetime
-        )
-
-    async def keep_filled(self, target: KmeName) -> None:
-        """Fill one peer's reserve of usual keys if it is below its mark; refusals end the try.
-
-        Raises ``Refused``, so that the caller can back off.
-        """
-        settings, reserve = self._settings, self._engine.reserve
-        self._engine.expire()
-        if reserve.depth(target, settings.key_bytes) >= settings.reserve_low:
-            return
-        await self._engine.root(target)
-        while reserve.depth(target, settings.key_bytes) < settings.reserve_high:
-            await self._fill(target, settings.key_bytes, settings.batch_keys)
+        return tuple(map(DeliveredKey, names, secrets, taken.claims))
 
     # ── by id ───────────────────────────────────────────────────────────────────────────────────
     async def take_by_id(
@@ -266,18 +289,54 @@ class Keys:
         """See ``KeyService``."""
         try:
             self._check_by_id(caller, master, len(key_ids))
-            keys = await self._held.take(caller, master, key_ids)
+            may_take = self._engine.core.peer_messages.assignee.may_take
+            claimed = self._engine.held.claim(caller, master, key_ids, may_take)
+            keys = await hand_over(
+                self._engine.spawn,
+                f"delivery to {caller}",
+                lambda wanted: self._hand_out(claimed, wanted),
+                lambda keys: self._lost(caller, claimed.sender, keys, new=False),
+            )
         except Refused as refused:
             raise self._refusal(caller, master, refused.code, new=False) from refused
-        self._events.delivered(caller, kme_of(master), key_ids, new=False)
-        return keys
+        return self._given(caller, claimed.sender, keys, new=False)
 
     def _check_by_id(self, caller: SaeId, master: SaeId, number: int) -> None:
         if kme_of(caller) != self._name or not self.policy.may_take_by_id(caller, master):
             raise Refused(codes.NOT_AUTHORISED)
         if not 1 <= number <= self._settings.per_request_max:
             raise Refused(codes.NUMBER_UNSUPPORTED, f"{number} ids")
+        if not self._engine.core.may_deliver:
+            raise Refused(codes.NOT_READY)
+
+    async def _hand_out(self, claimed: Claimed, wanted: Wanted) -> tuple[DeliveredKey, ...]:
+        secrets = await self._engine.hand_out(claimed, wanted)
+        return tuple(map(DeliveredKey, claimed.key_ids, secrets, claimed.claims))
+
+    # ── what became of it ───────────────────────────────────────────────────────────────────────
+    def _given(
+        self, caller: SaeId, peer: KmeName, keys: tuple[DeliveredKey, ...], *, new: bool
+    ) -> tuple[DeliveredKey, ...]:
+        try:
+            self._events.delivered(caller, peer, [key.key_id for key in keys], new=new)
+        except BaseException:
+            wipe(key.key for key in keys)  # what cannot be recorded does not happen
+            raise
+        return keys
+
+    def _lost(self, caller: SaeId, peer: KmeName, keys: tuple[DeliveredKey, ...], *, new: bool) -> None:
+        wipe(key.key for key in keys)
+        self._events.lost(caller, peer, [key.key_id for key in keys], new=new)
 
     def _refusal(self, caller: SaeId, other: str, code: ErrorCode, *, new: bool) -> Refused:
         self._events.refused(caller, other, code, new=new)
         return Refused(code)
+
+
+def _check_bounds(asked: Requirements) -> None:
+    """What an ASSIGN can carry. Raises ``Refused`` (requirements-unmet)."""
+    purpose, lifetime = asked.purpose, asked.lifetime
+    if not (1 <= len(purpose) <= limits.PURPOSE_CHARACTERS and purpose.isascii() and purpose.isprintable()):
+        raise Refused(codes.REQUIREMENTS_UNMET, "a purpose that is no label")
+    if lifetime is not None and lifetime < limits.LIFETIME_SECONDS_MIN:
+        raise Refused(codes.REQUIREMENTS_UNMET, f"a lifetime of {lifetime} seconds")
