@@ -72,6 +72,10 @@ coverage: setup ## Tests with branch coverage, which must be complete in the cor
 	$(headline) 'branch coverage of the core (must be 100 %)'
 	@$(BIN)/coverage report --include='$(CORE)' --fail-under=100
 
+.PHONY: demo
+demo: ## The whole system at work, on this machine; ARGS=--json prints one JSON document alone
+	@tools/demo.sh $(ARGS)
+
 .PHONY: test-deep
 test-deep: setup ## Tests with many more generated examples (long)
 	$(headline) 'tests, deep'

@@ -5,11 +5,12 @@
 # Debian-like system, and named otherwise. A stamp makes the second run instant.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
+. tools/packages.sh
 
 venv=${VENV:-.venv}
 stamp=$venv/skex-stamp
 log=$venv.log
-wanted=$({ pwd; cat requirements/dev.txt pyproject.toml tools/setup.sh; } | sha256sum)
+wanted=$({ pwd; cat requirements/dev.txt pyproject.toml tools/setup.sh tools/packages.sh; } | sha256sum)
 
 if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     exit 0
@@ -30,25 +31,8 @@ find_python() {
     return 1
 }
 
-install_packages() {
-    if ! command -v apt-get >/dev/null; then
-        echo "skex needs Python 3.11 or later with the venv module; install it and run this again." >&2
-        exit 2
-    fi
-    if [ "$(id -u)" -ne 0 ]; then
-        echo "skex needs Python 3.11 or later with the venv module. Run this, then try again:" >&2
-        echo "    sudo apt-get install --yes python3 python3-venv" >&2
-        exit 2
-    fi
-    echo "── installing python3 and python3-venv"
-    {
-        apt-get -q update
-        DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends python3 python3-venv
-    } >"$log" 2>&1 || { cat "$log" >&2; exit 2; }
-}
-
 python=$(find_python) || {
-    install_packages
+    install_packages 'Python 3.11 or later with the venv module' "$log" python3 python3-venv
     python=$(find_python) || {
         echo "skex needs Python 3.11 or later with the venv module; this system's packages have no such." >&2
         exit 2
