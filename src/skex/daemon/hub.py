@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from skex.base.errors import ErrorCode, Refused, SkexError
 from skex.base.ids import Direction, HubName, KmeName, LinkId
+from skex.daemon import record
 from skex.daemon.links import Links, PadSealing
 from skex.pad.files import FileSystem
 from skex.protocol import hub, traffic
@@ -47,10 +48,6 @@ class HubStore(Store[Change], Protocol):
 
     def marks(self, link_id: LinkId) -> Marks:
         """A link's durable marks."""
-
-
-Audit = Callable[[str, Mapping[str, Any]], None]
-"""Writes one audit event: its kind and its fields."""
 
 
 class HubMetrics:
@@ -93,7 +90,7 @@ class HubDaemon:
         floor: Callable[[hub.Stream], int],
         pads: FileSystem,
         sealing: PadSealing,
-        audit: Audit,
+        emit: record.Emit,
         failed: Callable[[BaseException], None],
     ) -> None:
         self.name = name
@@ -101,7 +98,7 @@ class HubDaemon:
         self._realm = realm
         self._digest = realm.digest()
         self._store = store
-        self._audit = audit
+        self._emit = emit
         self._threads = ThreadPoolExecutor(PAD_THREADS, thread_name_prefix="pads")
         self.committer: Committer[Change] = Committer(store)
         self._tasks = Tasks(failed)
@@ -179,12 +176,12 @@ class HubDaemon:
         """A KME saw this hub further than it is: marks only rise, so an alarm is all there is to do."""
         del shell
         _log.error("this hub was rolled back", extra={"link": notice.link_id.hex()})
-        self._audit("rollback-noticed", {"link": notice.link_id.hex()})
+        self._emit(record.rollback_of(notice.link_id))
 
     def pad_refused(self, shell: LinkShell, notice: PadRefused) -> None:
         """No pad is left towards a KME."""
         _log.error("pad exhausted", extra={"kme": self._name_of(shell), "code": notice.code.name})
-        self._audit("pad-exhausted", {"kme": self._name_of(shell)})
+        self._emit(record.pad_exhausted(kme_name=self._name_of(shell)))
 
     def ended(self, shell: LinkShell, error: SkexError) -> None:
         """A connection is over."""
@@ -204,7 +201,7 @@ class HubDaemon:
 
     def _contradiction(self, link_id: LinkId, code: ErrorCode) -> None:
         _log.error("a pad file is ahead of the store", extra={"link": link_id.hex(), "code": code.name})
-        self._audit("rollback-noticed", {"link": link_id.hex(), "code": code.name})
+        self._emit(record.rollback_of(link_id, code))
 
     def _name_of(self, shell: LinkShell) -> KmeName:
         return self._sessions[shell].profile.parties.kme
@@ -237,6 +234,9 @@ class HubDaemon:
 
     def heard(self, notice: hub.HubNotice) -> None:
         """Count what the relay tells; refusals are for the operator."""
+        event = record.of_hub(notice)
+        if event is not None:
+            self._emit(event)
         match notice:
             case hub.Relayed():
                 self.metrics.relayed.labels(notice.request.value).inc()

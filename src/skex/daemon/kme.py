@@ -12,15 +12,15 @@ from typing import Any, Final, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from skex.base.errors import ErrorCode, Refused, SkexError
-from skex.base.ids import BatchId, Direction, HubName, KmeName, LinkId, SaeId
+from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.base.secret import Secret
 from skex.daemon.dialer import keep_connected
 from skex.daemon.links import Links, PadSealing, profile_of
 from skex.daemon.options import Endpoint
 from skex.keys.engine import Cancellable, Engine
 from skex.pad.files import FileSystem
-from skex.protocol import assignee, kme, rollback, traffic
-from skex.protocol.changes import Change, Role
+from skex.protocol import kme, rollback, traffic
+from skex.protocol.changes import BatchDropped, Change, Role
 from skex.protocol.connection import Connection
 from skex.protocol.link import PadRefused
 from skex.protocol.preface_kme import KmePreface
@@ -50,6 +50,9 @@ class KmeStore(Store[Change], Protocol):
 
     def read_keys(self, role: Role, peer: KmeName, keys: Sequence[KeyRange]) -> tuple[Secret, ...]:
         """The bytes of keys, one secret each. Raises ``Refused`` (key-not-held)."""
+
+    def emptied(self) -> Sequence[BatchDropped]:
+        """Rows that hold no key and whose lifetime is over."""
 
 
 class KmeParts(Protocol):
@@ -247,6 +250,23 @@ class KmeDaemon:
         pad = None if shell is None else shell.pads.get(direction)
         return 0 if pad is None else pad.remaining_bytes
 
+    def link_status(self, stored: StoredLink, blamed: Mapping[HubName, int]) -> Mapping[str, Any]:
+        """One hub in ``skex kme status``."""
+        hub = stored.link.hub
+        up = hub in self._by_hub
+        return {
+            "hub": hub,
+            "pad": stored.link.kind.name.lower(),
+            "connected": up,
+            "suspended": stored.suspended,
+            "frozen": list(stored.frozen),
+            "blamed": blamed.get(hub, 0),
+            "pad_bytes_left": {
+                direction.name.lower(): self.pad_left(hub, direction) if up else None
+                for direction in Direction
+            },
+        }
+
     @property
     def hubs_up(self) -> frozenset[HubName]:
         """The hubs that are connected."""
@@ -276,6 +296,10 @@ class KmeDaemon:
     async def read_keys(self, role: Role, peer: KmeName, keys: Sequence[KeyRange]) -> tuple[Secret, ...]:
         """Out of the store."""
         return await self.committer.call(lambda: self._store.read_keys(role, peer, keys))
+
+    async def emptied(self) -> Sequence[BatchDropped]:
+        """Rows that hold no key and whose lifetime is over."""
+        return await self.committer.call(self._store.emptied)
 
     def send(self, send: traffic.SendToHub) -> None:
         """What a link does not take is lost; whoever waits repeats it."""
@@ -317,12 +341,3 @@ class KmeDaemon:
         self.metrics.notices.labels(type(notice).__name__).inc()
         for listener in self._listeners:
             listener(notice)
-
-    # ── HeldPorts ───────────────────────────────────────────────────────────────────────────────
-    def may_take(self, sender: KmeName, batch: BatchId, index: int, slave: SaeId) -> bool:
-        """As the machines say."""
-        return self.engine.core.peer_messages.assignee.may_take(sender, batch, index, slave)
-
-    def keys_gone(self, sender: KmeName, keys: tuple[KeyRange, ...]) -> None:
-        """Every slave took these keys."""
-        self.engine.handle(assignee.KeysGone(sender, keys))

@@ -6,6 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from skex.audit import events
+from skex.audit.events import Event
+from skex.audit.log import Audit
 from skex.base import codes
 from skex.base.errors import Refused
 from skex.daemon.admin import AdminSocket
@@ -24,7 +27,10 @@ from skex.daemon.starting import (
 )
 from skex.policy.ports import ActivePolicy, HubRelayPolicy
 from skex.runtime import entropy
+from skex.runtime.auditfile import open_audit
+from skex.runtime.commit import Committer
 from skex.runtime.files import DiskFileSystem
+from skex.runtime.tasks import Tasks
 from skex.store.hub import HubStore
 from skex.wire.realm import Realm
 
@@ -42,7 +48,11 @@ async def run_hub(config: HubConfig, make: type[HubDaemon] = HubDaemon) -> None:
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
         master.wipe()
         try:
-            await _run(config, store, make)
+            audit = open_audit(config.audit.directory, config.audit.segment_bytes)
+            try:
+                await _run(config, store, audit, make)
+            finally:
+                audit.close()
         finally:
             store.close()
 
@@ -61,10 +71,16 @@ def realm_of(config: HubConfig, store: HubStore) -> Realm:
     return realm
 
 
-async def _run(config: HubConfig, store: HubStore, make: type[HubDaemon]) -> None:
+async def _run(config: HubConfig, store: HubStore, audit: Audit, make: type[HubDaemon]) -> None:
     policy = ActivePolicy(load_policy(config.policy))
     relay_policy = HubRelayPolicy(policy)
+    audit.policy = policy.current.digest
     ending = Ending()
+    records = Committer[Event](audit)
+
+    def emit(event: Event) -> None:
+        records.submit((event,), lambda: None)
+
     daemon = make(
         name=config.name,
         realm=realm_of(config, store),
@@ -74,21 +90,28 @@ async def _run(config: HubConfig, store: HubStore, make: type[HubDaemon]) -> Non
         floor=relay_policy.floor,
         pads=DiskFileSystem(config.home / PADS_DIRECTORY),
         sealing=store.sealer,
-        audit=lambda kind, fields: _log.info("audit", extra={"event": kind, **fields}),
+        emit=emit,
         failed=ending.failed,
     )
     admin = AdminSocket(
         config.home / ADMIN_SOCKET, _commands(daemon, policy, config), lambda: True, daemon.metrics.registry
     )
     port = await daemon.listen(config.listen.host, config.listen.port)
+    recording = Tasks(ending.failed)
+    recording.start(records.run(), "audit")
+    emit(Event(events.DAEMON_STARTED))
     try:
         await admin.start()
         write_ports(config.home, {"hub": port})
         _log.info("hub runs", extra={"hub": config.name, "port": port})
         await ending.wait()
+        emit(Event(events.DAEMON_STOPPED))
+        await records.durable(())
     finally:
         await admin.stop()
         await daemon.stop()
+        await recording.stop()
+        records.close()
         _log.info("hub stopped", extra={"hub": config.name})
 
 

@@ -1,0 +1,86 @@
+"""The policy in force, in the shapes in which a KME's parts ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from skex.base.ids import BatchId, KmeName, SaeId
+from skex.keys.api import Requirements
+from skex.policy import ports
+from skex.policy.evaluate import Held
+from skex.policy.ports import ActivePolicy
+from skex.policy.rules import Direction
+from skex.protocol import kme, peer, receiver
+from skex.protocol.changes import Role
+from skex.store.batches import KeptBatch
+from skex.wire.claim import ClaimClass
+from skex.wire.context import Purpose
+
+
+class Holdings:
+    """How much of each peer's batches is kept here; hears the machines' notices."""
+
+    def __init__(self, kept: Iterable[KeptBatch]) -> None:
+        self._batches: dict[KmeName, dict[BatchId, int]] = {}
+        for one in kept:
+            if one.role is Role.RECEIVER:
+                context = one.batch.context
+                self._of(one.batch.peer)[one.batch.batch] = context.keys * context.key_bytes
+
+    def held(self, peer: KmeName) -> Held:
+        """As ``policy.ports.Holdings`` says."""
+        batches = self._batches.get(peer, {})
+        return Held(len(batches), sum(batches.values()))
+
+    def hear(self, notice: kme.KmeNotice) -> None:
+        """Keep the counts."""
+        match notice:
+            case receiver.BatchAccepted(batch) if batch.context.purpose is Purpose.TRAFFIC:
+                context = batch.context
+                self._of(batch.peer)[batch.batch] = context.keys * context.key_bytes
+            case receiver.BatchExpired(sender, batch_id) | receiver.BatchSettled(sender, batch_id, False):
+                self._of(sender).pop(batch_id, None)
+            case peer.Revoked(Role.RECEIVER, sender, None):
+                self._batches.pop(sender, None)
+            case _:
+                pass
+
+    def _of(self, peer_name: KmeName) -> dict[BatchId, int]:
+        return self._batches.setdefault(peer_name, {})
+
+
+class KeyPermissions:
+    """``SaePolicy`` of the key service."""
+
+    def __init__(self, active: ActivePolicy) -> None:
+        self._active = active
+        self._sae = ports.SaePolicy(active)
+
+    def resolve(self, name: str) -> SaeId:
+        """The qualified id of an alias or of a qualified id."""
+        return self._sae.resolve(name)
+
+    def may_take_new(self, caller: SaeId, slave: SaeId, number: int, key_bytes: int, purpose: str) -> bool:
+        """Whether ``caller`` may be master of keys for ``slave``."""
+        return self._sae.may_take_new(caller, slave, number, key_bytes, purpose).allowed
+
+    def may_take_by_id(self, caller: SaeId, master: SaeId) -> bool:
+        """Whether ``caller`` may take keys of which ``master`` is master."""
+        return self._sae.may_take_by_id(caller, master).allowed
+
+    def demands(self, peer_name: KmeName, asked: Requirements) -> Requirements:
+        """The stricter of policy and request."""
+        bounds = self._active.current.kme.bounds(peer_name, Direction.TO_PEER)
+        claim = ClaimClass(int(bounds.minimum_claim.value))
+        lifetime = int(bounds.lifetime_seconds_max.value)
+        return Requirements(
+            purpose=asked.purpose,
+            lifetime=lifetime if asked.lifetime is None else min(lifetime, asked.lifetime),
+            minimum_threshold=max(int(bounds.minimum_threshold.value), asked.minimum_threshold or 1),
+            claim_class=claim if asked.claim_class is None else min(claim, asked.claim_class),
+        )
+
+    def threshold_floor(self, peer_name: KmeName) -> int:
+        """The least threshold that policy accepts for keys made for a peer."""
+        bounds = self._active.current.kme.bounds(peer_name, Direction.TO_PEER)
+        return int(bounds.minimum_threshold.value)

@@ -1,0 +1,291 @@
+"""Composes and runs a KME from its configuration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from skex.audit import events
+from skex.audit.events import Event
+from skex.audit.log import Audit
+from skex.base import codes, ids
+from skex.base.errors import Refused
+from skex.base.ids import HubName, Incarnation, KmeName, RealmName
+from skex.daemon import record
+from skex.daemon.admin import AdminSocket
+from skex.daemon.claims import LinkClaims
+from skex.daemon.config import KmeConfig
+from skex.daemon.kme import KmeDaemon
+from skex.daemon.options import Endpoint
+from skex.daemon.permissions import Holdings, KeyPermissions
+from skex.daemon.starting import (
+    ADMIN_SOCKET,
+    PADS_DIRECTORY,
+    STORE_FILE,
+    Ending,
+    load_policy,
+    locked,
+    read_master_key,
+    refuse_root,
+    write_ports,
+)
+from skex.delivery.etsi014.context import server_context
+from skex.delivery.etsi014.identity import IdentityField
+from skex.delivery.etsi014.server import Access, Door, DoorSettings
+from skex.keys.engine import Engine
+from skex.keys.filling import ReserveMarks
+from skex.keys.held import HeldKeys
+from skex.keys.reserve import Reserve
+from skex.keys.service import Keys
+from skex.policy.ports import ActivePolicy, KmeAdmission, KmeAssignPolicy
+from skex.protocol import kme, receiver
+from skex.protocol.kme import KmeCore, KmeState, Ports
+from skex.protocol.peer import Identity
+from skex.runtime import clock, entropy
+from skex.runtime.auditfile import open_audit
+from skex.runtime.commit import Committer
+from skex.runtime.files import DiskFileSystem
+from skex.store.kme import KmeStore
+from skex.wire.realm import Realm
+
+_INCARNATION_BYTES = 16
+_log = logging.getLogger("skex.kme")
+
+
+async def run_kme(config: KmeConfig) -> None:
+    """Run until told to stop. Raises what a start refuses, before anything is opened to the network."""
+    refuse_root(allowed=config.allow_root)
+    with locked(config.home):
+        master = read_master_key(config.home)
+        path = str(config.home / STORE_FILE)
+        store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)
+        master.wipe()
+        try:
+            audit = open_audit(config.audit.directory, config.audit.segment_bytes)
+            try:
+                await _Composition(config, store, audit).run()
+            finally:
+                audit.close()
+        finally:
+            store.scrub()
+            store.close()
+
+
+class _Composition:
+    """Everything that one run is made of, bottom up."""
+
+    def __init__(self, config: KmeConfig, store: KmeStore, audit: Audit) -> None:
+        self._config = config
+        self._ending = Ending()
+        self._audit = Committer[Event](audit)
+        self._policy = ActivePolicy(load_policy(config.policy))
+        audit.policy = self._policy.current.digest
+        permissions = KeyPermissions(self._policy)
+        now = clock.now()
+        state, kept = store.load(now), store.kept(now)
+        self._realm_name = RealmName(store.meta("realm") or "")
+        self.daemon = KmeDaemon(
+            store=store,
+            stored=store.links(),
+            pads=DiskFileSystem(config.home / PADS_DIRECTORY),
+            sealing=store.sealer,
+            parts=permissions,
+            failed=self._ending.failed,
+        )
+        holdings = Holdings(kept)
+        held = HeldKeys(self._realm_name, config.name, config.keys.held_max)
+        held.load(kept, state.peer_messages.assigned, now)
+        reserve = Reserve()
+        reserve.load(kept)
+        self.core = self._core(state, store, holdings, now)
+        self.engine = Engine(self.core, reserve, held, self.daemon)
+        self.keys = Keys(
+            realm=self._realm_name,
+            name=config.name,
+            engine=self.engine,
+            settings=config.keys,
+            reserves=[ReserveMarks(one.peer, one.key_bytes, one.low, one.high) for one in config.reserves],
+            policy=permissions,
+            events=record.KeyRecord(self._emit),
+        )
+        self.blamed: dict[HubName, int] = {}
+        for listener in (holdings.hear, self._hear):
+            self.daemon.listen(listener)
+
+    def _core(self, state: KmeState, store: KmeStore, holdings: Holdings, now: float) -> KmeCore:
+        claims = LinkClaims(lambda: [one.link for one in self.daemon.links], self._realms)
+        identity = Identity(
+            self._realm_name, self._config.name, Incarnation(entropy.random_bytes(_INCARNATION_BYTES))
+        )
+        ports = Ports(
+            claims=claims,
+            commits=store,
+            admission=KmeAdmission(self._policy, holdings, claims),
+            assign_policy=KmeAssignPolicy(self._policy),
+        )
+        return KmeCore(identity, ports, self._config.threshold_floor, state, now)
+
+    def _realms(self) -> Iterable[Realm]:
+        realms = self.core.trust.realms(clock.now())
+        if realms is None:
+            return ()
+        return (realms.current,) if realms.previous is None else (realms.previous, realms.current)
+
+    # ── running ─────────────────────────────────────────────────────────────────────────────────
+    async def run(self) -> None:
+        """Start everything, wait, stop everything."""
+        daemon, config = self.daemon, self._config
+        admin = AdminSocket(
+            config.home / ADMIN_SOCKET, self._commands(), self._healthy, daemon.metrics.registry
+        )
+        door, ports = self._door()
+        daemon.tasks.start(self._audit.run(), "audit")
+        self._emit(Event(events.DAEMON_STARTED))
+        try:
+            daemon.start(self.engine, self._addresses())
+            for work, name in ((self.keys.filling.run(), "filling"), (self.keys.upkeep.run(), "upkeep")):
+                daemon.tasks.start(work, name)
+            if door is not None:
+                daemon.tasks.start(door.serve(), "etsi014")
+            await admin.start()
+            write_ports(config.home, ports)
+            _log.info("kme runs", extra={"kme": config.name, **ports})
+            await self._ending.wait()
+            self._emit(Event(events.DAEMON_STOPPED))
+            await self._audit.durable(())
+        finally:
+            await admin.stop()
+            self.engine.stop()
+            await daemon.stop()
+            self._audit.close()
+            _log.info("kme stopped", extra={"kme": config.name})
+
+    def _door(self) -> tuple[Door | None, Mapping[str, int]]:
+        """The ETSI 014 door, bound; a wrong certificate or a used port ends the start here."""
+        settings = self._config.etsi014
+        if not settings.enabled:
+            return None, {}
+        context = server_context(settings.certificate, settings.key, settings.client_ca)
+        door = Door(
+            self.keys,
+            context,
+            _DoorLog(self._emit),
+            clock.wall,
+            settings=DoorSettings(IdentityField(settings.identity)),
+        )
+        return door, {"etsi014": door.bind(settings.listen.host, settings.listen.port)}
+
+    def _addresses(self) -> Mapping[HubName, Endpoint]:
+        """Where hubs are: the realm file's addresses, unless the configuration says otherwise."""
+        found: dict[HubName, Endpoint] = {}
+        for realm in self._realms():
+            for hub in realm.hubs:
+                host, _, port = hub.address.rpartition(":")
+                found[hub.name] = Endpoint(host.strip("[]"), int(port))
+        return {**found, **self._config.hub_addresses}
+
+    # ── hearing ─────────────────────────────────────────────────────────────────────────────────
+    def _hear(self, notice: kme.KmeNotice) -> None:
+        event = record.of_kme(notice)
+        if event is not None:
+            self._emit(event)
+        if isinstance(notice, receiver.HubBlamed):
+            self.blamed[notice.hub] = self.blamed.get(notice.hub, 0) + 1
+            _log.error("a hub brought a wrong share", extra={"hub": notice.hub, "certain": notice.certain})
+        self.daemon.metrics.ready.set(self.core.may_deliver)
+
+    def _emit(self, event: Event) -> None:
+        self._audit.submit((event,), lambda: None)
+
+    def _healthy(self) -> bool:
+        realms = self.core.trust.realms(clock.now())
+        return realms is not None and len(self.daemon.hubs_up) >= realms.current.threshold
+
+    # ── the operator ────────────────────────────────────────────────────────────────────────────
+    def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
+        return {"status": self._status, "reload": self._reload, "reserve": self._reserve}
+
+    async def _status(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        del arguments
+        realms = self.core.trust.realms(clock.now())
+        return {
+            "kme": self._config.name,
+            "realm": self._realm_name,
+            "epoch": None if realms is None else realms.current.epoch,
+            "threshold": None if realms is None else realms.current.threshold,
+            "ready": self.core.may_deliver,
+            "healthy": self._healthy(),
+            "filling": self.keys.filling.is_on,
+            "hubs": [self.daemon.link_status(one, self.blamed) for one in self.daemon.links],
+            "reserves": [
+                {
+                    "peer": one.peer,
+                    "key_bytes": one.key_bytes,
+                    "keys": self.engine.reserve.depth(one.peer, one.key_bytes),
+                    "low": one.low,
+                    "high": one.high,
+                    "failures": self.keys.filling.failures(one.peer, one.key_bytes),
+                }
+                for one in self.keys.filling.reserves
+            ],
+        }
+
+    async def _reload(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take in another policy, whole or not at all."""
+        del arguments
+        policy = load_policy(self._config.policy)
+        before = self._policy.current.digest
+        self._policy.replace(policy)
+        self._emit(Event(events.POLICY_CHANGED))
+        return {"policy": policy.digest, "before": before}
+
+    async def _reserve(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Switch the filling of reserves on or off, or drain one."""
+        drained = 0
+        if isinstance(arguments.get("filling"), bool):
+            if arguments["filling"]:
+                self.keys.filling.switch_on()
+            else:
+                await self.keys.filling.switch_off()
+        if "drain" in arguments:
+            drained = self.keys.drain(_peer(arguments["drain"]))
+        return {"filling": self.keys.filling.is_on, "drained": drained}
+
+
+def _peer(stated: object) -> KmeName:
+    if not isinstance(stated, str):
+        raise Refused(codes.NAME_INVALID, "a peer's name is expected")
+    return ids.parse_kme_name(stated)
+
+
+class _DoorLog:
+    """``DoorEvents``: access to the log, failures of authentication to the audit log too."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+
+    def request_answered(self, access: Access) -> None:
+        """A request got its answer."""
+        _log.info(
+            "request",
+            extra={
+                "peer": access.address,
+                "sae": access.caller,
+                "operation": access.operation,
+                "other": access.other,
+                "status": access.status,
+                "code": access.code,
+                "keys": access.keys,
+                "seconds": round(access.seconds, 4),
+            },
+        )
+
+    def handshake_failed(self, address: str, reason: str) -> None:
+        """Somebody did not prove who they are."""
+        _log.warning("handshake failed", extra={"peer": address, "reason": reason})
+        self._emit(Event(events.AUTHENTICATION_FAILED, details={"what": "tls"}))
+
+    def request_failed(self, error: BaseException) -> None:
+        """A defect here."""
+        _log.error("request failed", exc_info=error)
