@@ -30,8 +30,6 @@ Row: TypeAlias = tuple[Any, ...]
 IN_MEMORY: Final = ":memory:"
 
 _PRAGMAS: Final = (
-    # Before the log is touched: no other process gets in, and no shared memory file is needed.
-    "locking_mode = EXCLUSIVE",
     "journal_mode = WAL",
     "synchronous = FULL",
     "foreign_keys = ON",
@@ -114,7 +112,7 @@ class Database:
             _touch_private(path)
         database = cls(_connect(path, apsw.SQLITE_OPEN_CREATE, vfs), kind)
         with database.closed_on_error():
-            database._configure()
+            database._take()
             database._fill(fill)
         return database
 
@@ -127,8 +125,9 @@ class Database:
         """
         database = cls(_connect(path, 0, vfs), kind)
         with database.closed_on_error():
-            database._configure()
+            database._take()
             database._check()
+            database._configure()
         return database
 
     @contextmanager
@@ -140,16 +139,19 @@ class Database:
             self.close()
             raise
 
-    def _configure(self) -> None:
+    def _take(self) -> None:
+        """Shut others out; nothing is written, because it may be a file of somebody else."""
         with _translated():
             self._connection.set_busy_timeout(limits.STORE_BUSY_MS)
             self._connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         if self._connection.readonly("main"):
             raise StoreFault(codes.STORE_READ_ONLY)
+        # Before the first page is read: it also makes the log's shared memory file needless.
+        self.execute("PRAGMA locking_mode = EXCLUSIVE")
+
+    def _configure(self) -> None:
         for pragma in _PRAGMAS:
             self.execute(f"PRAGMA {pragma}")
-        # Takes the lock now and not at the first change.
-        self._identity()
 
     def _identity(self) -> tuple[int, int]:
         """The application id and the number of the last migration; 0 and 0 for an empty file."""
@@ -161,6 +163,7 @@ class Database:
     def _fill(self, fill: Callable[[Database], None]) -> None:
         if self._identity() != (0, 0) or self.execute("SELECT 1 FROM sqlite_schema"):
             raise Refused(codes.STORE_EXISTS)
+        self._configure()
         with self.transaction():
             self.execute(f"PRAGMA application_id = {self._kind.value}")
             self._migrate(0)
