@@ -442,6 +442,7 @@ def test_changed_realm_is_pushed_to_every_connected_kme_and_not_asked_for_again(
 
 
 def test_changed_realm_that_a_pad_cannot_carry_is_noticed_and_not_pushed(hub: Hub) -> None:
+    hub.ask(BOB, messages.GetRealm())
     hub.links.left[BOB] = 5
     effects = hub.handle(RealmChanged(b"epoch 2"))
     assert [send.kme for send in effects.send] == [ALICE]

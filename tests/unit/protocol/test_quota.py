@@ -45,6 +45,14 @@ def test_lowered_quota_applies_to_what_was_spent_already() -> None:
     assert draw(buckets, {"pair": lower}, 50, 4.0)
 
 
+def test_raised_rate_applies_from_the_next_request_on() -> None:
+    buckets = Buckets()
+    draw(buckets, {"pair": TWO}, 100, 0.0)
+    faster = Quota(Rate(100, 100), Rate(100, 2))
+    assert not draw(buckets, {"pair": faster}, 100, 0.0)
+    assert draw(buckets, {"pair": faster}, 100, 1.0)
+
+
 def test_bucket_that_forgot_everything_is_dropped_by_a_sweep() -> None:
     buckets = Buckets()
     draw(buckets, {"slow": TWO}, 100, 0.0)

@@ -274,6 +274,15 @@ def test_votes_that_a_new_epoch_makes_enough_take_effect_with_it() -> None:
     assert trust.realms(DAY) == Realms(last, lower)
 
 
+def test_latest_of_several_epochs_that_have_enough_votes_takes_effect() -> None:
+    trust = enrolled(realm_of(hubs=7, threshold=3))
+    lower, middle, last = (realm_of(hubs=7, threshold=2, epoch=number) for number in (2, 3, 4))
+    for number, realm in ((1, middle), (2, middle), (3, last), (4, last), (5, lower), (6, lower)):
+        assert vote(trust, number, realm).persist == ()
+    effects = vote(trust, 7, lower)
+    assert effects.persist == (RealmAccepted(2, lower.to_bytes()), RealmAccepted(4, last.to_bytes()))
+
+
 def test_vote_that_equals_what_took_effect_is_spent() -> None:
     trust = enrolled()
     for number in (1, 2, 3):
@@ -419,6 +428,24 @@ def test_kits_put_an_expired_kme_back_in_force(renewed: Realm) -> None:
     effects = kit(trust, 3, renewed, 2000.0)
     assert effects.persist == (RealmAccepted(renewed.epoch, renewed.to_bytes()),)
     assert trust.realms(2999.0) == Realms(renewed)
+
+
+def test_votes_from_before_an_expiry_do_not_count_after_it() -> None:
+    trust = enrolled()
+    for number in (1, 2):
+        vote(trust, number, SECOND)
+    trust.handle(Tick(), 1000.0)
+    for number in (1, 2, 3):
+        kit(trust, number, FIRST, 1000.0)
+    assert vote(trust, 3, SECOND, now=1001.0).persist == ()
+
+
+def test_kits_from_before_an_expiry_do_not_count_after_it() -> None:
+    trust = RealmTrust(2, 0.0)
+    for number in (1, 2, 3):
+        kit(trust, number, FIRST)
+    trust.handle(Tick(), 1000.0)
+    assert kit(trust, 4, SECOND, 1000.0).notify == (KitAgrees(hub_name(4), 1, 3),)
 
 
 @pytest.mark.parametrize(

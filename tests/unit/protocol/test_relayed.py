@@ -73,6 +73,13 @@ def test_repeated_share_moves_the_batch_to_the_end_and_renews_its_time() -> None
     assert table.find(BUSY, batch(0), 1.5 + limits.RELAY_SECONDS) is not None
 
 
+def test_repeated_share_makes_the_batch_its_pairs_youngest() -> None:
+    table = RelayedBatches(capacity=2)
+    for counter in (0, 1, 0):
+        remember(table, BUSY, counter)
+    assert remember(table, BUSY, 2) == (BUSY, 1)
+
+
 def test_expired_batches_make_room_before_any_is_evicted() -> None:
     table = RelayedBatches(capacity=2)
     remember(table, BUSY, 0)

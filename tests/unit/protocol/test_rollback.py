@@ -266,6 +266,7 @@ def test_unsettled_rollback_is_told_again_at_the_next_start() -> None:
 
 def test_settled_rollback_starts_the_wait_anew() -> None:
     start = Start(5, 2)
+    start.agree(3, 4, 5)
     start.accuse(1)
     start.accuse(2)
     effects = start.handle(Settled())
