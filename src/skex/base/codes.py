@@ -455,7 +455,9 @@ MASTER_KEY_INVALID: Final = _store(
     "Put master.key back as it was, with mode 0600 and the daemon's owner; without it the store is lost.",
 )
 CONFIG_MISSING: Final = _refused(
-    "config-missing", "There is no configuration file.", "Make a home with 'skex hub init' or 'skex kme init'."
+    "config-missing",
+    "There is no configuration file.",
+    "Make a home with 'skex hub init' or 'skex kme init'.",
 )
 CONFIG_SYNTAX: Final = _refused(
     "config-syntax", "The configuration file is not readable TOML.", "Mend the named line."
@@ -533,4 +535,9 @@ DEMO_FAILED: Final = _refused(
     "demo-failed",
     "The demonstration did not show what it is there to show.",
     "Run it again with --keep: every home and log is then left for you to look at.",
+)
+NOT_ENROLLED: Final = _refused(
+    "not-enrolled",
+    "Fewer kits were imported than the realm's threshold.",
+    "Import kits of more hubs (skex kit import); any order will do.",
 )

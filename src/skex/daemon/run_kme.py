@@ -84,7 +84,7 @@ class _Composition:
         permissions = KeyPermissions(self._policy)
         now = clock.now()
         state, kept = store.load(now), store.kept(now)
-        self._realm_name = RealmName(store.meta("realm") or "")
+        self._realm_name = _realm_name(state)
         self.daemon = KmeDaemon(
             store=store,
             stored=store.links(),
@@ -251,6 +251,13 @@ class _Composition:
         if "drain" in arguments:
             drained = self.keys.drain(_peer(arguments["drain"]))
         return {"filling": self.keys.filling.is_on, "drained": drained}
+
+
+def _realm_name(state: KmeState) -> RealmName:
+    """The realm that kits put in force. Raises ``Refused`` (not-enrolled)."""
+    if state.realm is None:
+        raise Refused(codes.NOT_ENROLLED)
+    return Realm.from_bytes(state.realm.data).name
 
 
 def _peer(stated: object) -> KmeName:
