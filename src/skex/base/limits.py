@@ -130,7 +130,7 @@ REFUSABLE_REQUESTS: Final = 1024
 CONTROL_FLOOR_BYTES: Final = 131_072
 """What a hub leaves of a receiver's pad for control traffic: shares stop here."""
 PEER_FLOOR_BYTES: Final = 49_152
-"""Peer messages stop here: what is left carries a realm file and some hundred CONFIRMs."""
+"""Peer messages stop here: what is left carries the longest realm file and some fifty CONFIRMs."""
 RELAY_BUCKETS: Final = 131_072
 """Quotas that a hub counts at once (pairs and receivers); one that is full again is forgotten."""
 RELAY_SWEEP_SECONDS: Final = 10
