@@ -1,0 +1,1 @@
+"""Doors: how applications take keys. Each depends on ``KeyService`` and on nothing else of skex."""
