@@ -253,7 +253,8 @@ class KmeDaemon:
     def link_status(self, stored: StoredLink, blamed: Mapping[HubName, int]) -> Mapping[str, Any]:
         """One hub in ``skex kme status``."""
         hub = stored.link.hub
-        up = hub in self._by_hub
+        shell = self._by_hub.get(hub)
+        up = shell is not None
         return {
             "hub": hub,
             "pad": stored.link.kind.name.lower(),
@@ -263,6 +264,10 @@ class KmeDaemon:
             "blamed": blamed.get(hub, 0),
             "pad_bytes_left": {
                 direction.name.lower(): self.pad_left(hub, direction) if up else None
+                for direction in Direction
+            },
+            "pad_bytes_used": {
+                direction.name.lower(): None if shell is None else shell.pad_used(direction)
                 for direction in Direction
             },
         }

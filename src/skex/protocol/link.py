@@ -193,6 +193,7 @@ class Link:
         self._arrived = 0
         self._used_since: float | None = None
         self._want_ordinal = 0
+        self._used = dict.fromkeys(Direction, 0)
 
     # ── what the shell sees ─────────────────────────────────────────────────────────────────────
     @property
@@ -204,6 +205,10 @@ class Link:
     def busy(self) -> bool:
         """Whether a message would be refused because too many wait already."""
         return self._waiting.full
+
+    def pad_used(self, direction: Direction) -> int:
+        """Pad bytes that this connection's records cost so far; what grants abandon is not among them."""
+        return self._used[direction]
 
     @property
     def next_deadline(self) -> float | None:
@@ -330,6 +335,7 @@ class Link:
         pad = material.take(material.position, _TAG + len(body))
         sealed = header.pack() + _xor(body, pad[_TAG:])
         self._out.send(sealed + mac.record_tag(material.r, pad[:_TAG], sealed))
+        self._used[self._outgoing] += len(pad)
         self._requests.count(waiting.token)
 
     # ── opening ─────────────────────────────────────────────────────────────────────────────────
@@ -354,6 +360,7 @@ class Link:
         if not mac.equal(expected, record[-_TAG:]):
             raise PeerFault(codes.RECORD_TAG)
         self._receive.move_to(material)
+        self._used[self._incoming] += len(pad)
         self._arrived += 1
         if first:
             self._grant_proved(material)

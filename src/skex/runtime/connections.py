@@ -126,6 +126,11 @@ class LinkShell(asyncio.Protocol):
         """Send a message. Raises ``Refused``: link-down, link-busy, pad-exhausted."""
         self.feed(Send(message, token))
 
+    def pad_used(self, direction: Direction) -> int:
+        """Pad bytes that this connection's records cost so far."""
+        link = self._machine.link
+        return 0 if link is None else link.pad_used(direction)
+
     def close(self, error: SkexError) -> None:
         """End the connection; ``ended`` says ``error``."""
         if not self._over:

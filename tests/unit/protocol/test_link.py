@@ -68,6 +68,19 @@ def test_messages_arrive_in_order_and_answers_find_their_requests(kind: PadKind)
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", BOTH)
+def test_both_ends_count_the_pad_bytes_of_a_record_alike(kind: PadKind, way: Direction) -> None:
+    _, joined = connected(kind)
+    sender, receiver = link_of(joined.side(way)), link_of(joined.side(way.opposite))
+    before = sender.pad_used(way)
+    length = record_under_way(joined, way)
+    assert sender.pad_used(way) - before == length - HEADER
+    assert receiver.pad_used(way) == before
+    joined.run()
+    assert receiver.pad_used(way) == sender.pad_used(way)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", BOTH)
 def test_records_arriving_byte_by_byte_make_no_difference(kind: PadKind, way: Direction) -> None:
     _, joined = connected(kind)
     length = record_under_way(joined, way)
