@@ -24,7 +24,7 @@ from skex.enrol.creating import KitOrder, MadeKit
 from skex.enrol.importing import ImportedKit, Importer
 from skex.enrol.kit import KitHeader
 from skex.enrol.links import NewLink, Site
-from skex.protocol.realm import HeldRealm
+from skex.protocol.realm import HeldRealm, check_succession
 from skex.runtime import clock, entropy
 from skex.runtime.files import DiskFileSystem
 from skex.store.hub import HubStore
@@ -155,8 +155,15 @@ class HubHome(_Home):
     def __init__(self, config: HubConfig, store: HubStore) -> None:
         super().__init__(config.home, store)
         self.name = config.name
+        self._hub_store = store
         data = store.realm()
         self.realm = Realm.from_bytes(_read_file(config.realm) if data is None else data)
+
+    def update_realm(self, later: Realm) -> None:
+        """Serve a later epoch. Raises ``Refused`` for a file that may not follow."""
+        check_succession(self.realm, later)
+        self._hub_store.set_realm(later.epoch, later.to_bytes())
+        self.realm = later
 
     def create_kit(
         self, order: KitOrder, sink: Sink, durable: Callable[[], None], *, replace: bool, progress: Progress

@@ -131,6 +131,19 @@ def name(parse: Callable[[str], str], what: str) -> Kind:
     return Kind(read, quoted, what)
 
 
+def text(high: int) -> Kind:
+    """Printable ASCII of 1 to ``high`` characters."""
+    what = f"printable ASCII of 1 to {high} characters"
+
+    def read(value: Any) -> str:
+        is_text = type(value) is str and 1 <= len(value) <= high
+        if not is_text or not value.isascii() or not value.isprintable():
+            raise Wrong(f"must be {what}, not {shown(value)}")
+        return value
+
+    return Kind(read, quoted, what)
+
+
 def _read_path(value: Any) -> Path:
     if type(value) is not str or not 1 <= len(value) <= _PATH_CHARACTERS or not value.isprintable():
         raise Wrong(f"must be a path, not {shown(value)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from enum import Enum
 
 from skex.audit import events
 from skex.audit.events import Event, Verdict
@@ -15,6 +16,22 @@ from skex.protocol import hub, kme, peer, receiver, rollback, sender
 from skex.protocol.changes import Batch
 
 Emit = Callable[[Event], None]
+
+
+class ClaimWord(Enum):
+    """A claim's class as audit records name it."""
+
+    INFORMATION_THEORETIC = "information-theoretic"
+    HYBRID = "hybrid"
+    COMPUTATIONAL = "computational"
+
+
+class BlameWord(Enum):
+    """What a hub did wrong, as audit records name it."""
+
+    WRONG_SHARE = "wrong-share"
+    TWO_SHARES = "two-shares"
+    OTHER_CONTEXT = "other-context"
 
 
 class KeyRecord:
@@ -75,7 +92,7 @@ def of_kme(notice: kme.KmeNotice) -> Event | None:
             event = Event(events.BATCH_FAILED, subjects=(Subject.kme(name),), cause=code)
         case receiver.HubBlamed(hub=name, batch=batch_id):
             subjects = (Subject.hub(name), Subject.batch(batch_id))
-            details = {"blame": notice.blame.name.lower().replace("_", "-")}
+            details = {"blame": BlameWord[notice.blame.name]}
             event = Event(events.HUB_BLAMED, subjects=subjects, details=details)
         case receiver.TwoCandidates(sender=name, batch=batch_id):
             event = Event(events.TWO_CANDIDATES, subjects=(Subject.kme(name), Subject.batch(batch_id)))
@@ -96,7 +113,7 @@ def _batch(kind: events.Kind, batch: Batch) -> Event:
         details={
             "keys": context.keys,
             "threshold": context.threshold,
-            "claim": batch.claim.claim_class(context.threshold).name.lower(),
+            "claim": ClaimWord[batch.claim.claim_class(context.threshold).name],
             "margin": batch.claim.margin(context.threshold),
         },
     )
@@ -111,7 +128,7 @@ def of_hub(notice: hub.HubNotice) -> Event | None:
                 actor=Actor(ActorKind.KME, name),
                 verdict=Verdict.REFUSED,
                 cause=code,
-                details={"what": notice.request.value},
+                details={"what": notice.request},
             )
         case _:
             return None

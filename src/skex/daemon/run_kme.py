@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from enum import Enum
 from typing import Any
 
 from skex.audit import events
@@ -266,6 +267,12 @@ def _peer(stated: object) -> KmeName:
     return ids.parse_kme_name(stated)
 
 
+class _Proof(Enum):
+    """What somebody did not prove."""
+
+    CLIENT_CERTIFICATE = "client-certificate"
+
+
 class _DoorLog:
     """``DoorEvents``: access to the log, failures of authentication to the audit log too."""
 
@@ -291,7 +298,7 @@ class _DoorLog:
     def handshake_failed(self, address: str, reason: str) -> None:
         """Somebody did not prove who they are."""
         _log.warning("handshake failed", extra={"peer": address, "reason": reason})
-        self._emit(Event(events.AUTHENTICATION_FAILED, details={"what": "tls"}))
+        self._emit(Event(events.AUTHENTICATION_FAILED, details={"what": _Proof.CLIENT_CERTIFICATE}))
 
     def request_failed(self, error: BaseException) -> None:
         """A defect here."""
