@@ -12,6 +12,7 @@ from skex.protocol.hub import (
     TABLE,
     BatchEvicted,
     ConnectionState,
+    HubRelay,
     RealmChanged,
     RealmNotSent,
     RealmSent,
@@ -199,6 +200,20 @@ def test_shares_leave_the_floor_of_the_receivers_pad_to_control_traffic(hub: Hub
     assert list(refusals(effects)) == [(ALICE, Refusal.PAD_FLOOR)]
     assert sent_to(effects, BOB) == []
     assert list(refusals(hub.ask(ALICE, messages.Peer(BOB, b"sealed")))) == []
+
+
+def test_floor_that_the_operator_sets_is_asked_for_each_time(hub: Hub) -> None:
+    cost = record_pad_bytes(messages.Forwarded(ALICE, b"x"))
+    floors = {Stream.PEER_MESSAGES: 10}
+    relay = HubRelay(hub.policy, hub.links, REALM, floor=floors.__getitem__)
+    for kme in (ALICE, BOB):
+        relay.handle(KmeUp(kme, incarnation_of(kme)), 0.0)
+    hub.links.left[BOB] = cost + 10
+    answers = []
+    for floor in (10, 11):
+        floors[Stream.PEER_MESSAGES] = floor
+        answers.append(list(refusals(relay.handle(FromKme(ALICE, 1, messages.Peer(BOB, b"x")), 0.0))))
+    assert answers == [[], [(ALICE, Refusal.PAD_FLOOR)]]
 
 
 def test_share_that_the_receivers_pad_cannot_carry_is_refused_as_exhausted(hub: Hub) -> None:
