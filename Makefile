@@ -18,7 +18,7 @@ export VENV
 export PYTHONPATH :=
 
 # The packages in which every branch must be tested: all that touches a key, a pad or a byte of the wire.
-CORE := src/skex/base/*,src/skex/crypto/*,src/skex/wire/*,src/skex/pad/*,src/skex/protocol/*
+CORE := src/skex/base/*,src/skex/crypto/*,src/skex/wire/*,src/skex/pad/*,src/skex/protocol/*,src/skex/policy/*,src/skex/audit/*
 
 headline = @printf '\n── %s\n'
 
