@@ -1,0 +1,112 @@
+"""Writes the generated tables of docs/policy.md and docs/audit.md.
+
+    python tools/references.py            write them
+    python tools/references.py --check    say which are not current, change nothing
+
+A table stands between two comment lines, ``<!-- generated: NAME -->`` and ``<!-- end -->``, and comes
+from the tables by which policies are read and events are written.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from enum import Enum
+from pathlib import Path
+
+from skex.audit import events
+from skex.policy import schema
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = ("policy.md", "audit.md")
+_PART = re.compile(r"(<!-- generated: ([a-z0-9._-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    heads = list(head)
+    lines = [heads, ["---"] * len(heads), *(list(row) for row in rows)]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
+
+
+# ── policy ──────────────────────────────────────────────────────────────────────────────────────
+def _key_row(key: schema.Key) -> tuple[str, str, str, str]:
+    return f"`{key.name}`", key.kind.what.replace('"', "`"), _default(key), key.meaning
+
+
+def _default(key: schema.Key) -> str:
+    if key.default is schema.REQUIRED:
+        return "required"
+    if key.unstated is not None:
+        return _number(key.unstated)
+    return f"`{key.kind.write(key.default)}`" if key.default != "" else "none"
+
+
+def _number(unstated: object) -> str:
+    """What counts where no rule states it; quotas have one number for shares and one for messages."""
+    if isinstance(unstated, tuple):
+        shares, messages = unstated
+        return f"{shares:,} for shares, {messages:,} for peer messages"
+    if isinstance(unstated, Enum):
+        return f"`{unstated.name.lower().replace('_', '-')}`"
+    return f"{unstated:,}"
+
+
+def _policy_table(name: str) -> Callable[[], str]:
+    found = schema.TABLES[name]
+    return lambda: (
+        f"{found.meaning}\n\n" + table(("Key", "Value", "Default", "Meaning"), map(_key_row, found.keys))
+    )
+
+
+def _settings() -> str:
+    rows = (_key_row(key) for keys in schema.SETTINGS.values() for key in keys)
+    return table(("Key", "Value", "Default", "Meaning"), rows)
+
+
+# ── audit ───────────────────────────────────────────────────────────────────────────────────────
+def _kinds(area: events.Area) -> Callable[[], str]:
+    def row(kind: events.Kind) -> tuple[str, str, str, str]:
+        how = "sampled" if kind.sampled else "synced" if kind.important else "grouped"
+        return f"`{kind.name}`", kind.sentence, ", ".join(f"`{name}`" for name in kind.details), how
+
+    kinds = [kind for kind in events.all_kinds() if kind.area is area]
+    return lambda: table(("Event", "What happened", "Details", "Written"), map(row, kinds))
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "hub-settings": _settings,
+    **{name: _policy_table(name) for name in schema.TABLES},
+    **{f"events-{area.name.lower()}": _kinds(area) for area in events.Area},
+}
+
+
+def regenerate(text: str) -> str:
+    """``text`` with every generated part as the code has it now. Raises ``KeyError`` for an unknown name."""
+    return _PART.sub(lambda match: match[1] + PARTS[match[2]]() + match[3], text)
+
+
+def part_names(text: str) -> list[str]:
+    """The names of the generated parts in ``text``."""
+    return [match[2] for match in _PART.finditer(text)]
+
+
+def main() -> int:
+    """The command: exit 1 if ``--check`` finds something."""
+    check = sys.argv[1:] == ["--check"]
+    stale = False
+    for name in PAGES:
+        path = DOCS / name
+        text = path.read_text(encoding="utf-8")
+        current = regenerate(text)
+        if current != text:
+            stale = True
+            print(f"{name}: {'not current' if check else 'written'}")
+            if not check:
+                path.write_text(current, encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
