@@ -66,7 +66,7 @@ class Sink(Protocol):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """The boundary between a medium's ``OSError`` and the tree: ``StoreFault`` (kit-io)."""
     try:
         yield
@@ -172,7 +172,7 @@ class KitWriter:
         self._progress(len(piece))
 
     def _put(self, data: bytes) -> None:
-        with _translated():
+        with translated():
             self._sink.write(data)
 
 
@@ -268,7 +268,7 @@ class KitReader:
     def _end(self) -> None:
         if self._is_sealed and self._exactly(CHECK_BYTES) != self._chain.value:
             raise Refused(codes.KIT_ALTERED, "its last check")
-        with _translated():
+        with translated():
             rest = self._source.read(1)
         if rest:
             raise Refused(codes.KIT_ALTERED, "something follows its end")
@@ -280,7 +280,7 @@ class KitReader:
         """``count`` bytes, however the source cuts them. Raises ``Refused`` (kit-truncated)."""
         read = bytearray()
         while len(read) < count:
-            with _translated():
+            with translated():
                 piece = self._source.read(count - len(read))
             if not piece:
                 raise Refused(codes.KIT_TRUNCATED)

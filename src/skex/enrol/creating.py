@@ -16,7 +16,7 @@ from skex.base.errors import LocalBug, Refused
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.base.secret import Secret
 from skex.crypto import kdf
-from skex.enrol.chunks import CHUNK, KitWriter, Progress, Sink, unheard
+from skex.enrol.chunks import CHUNK, KitWriter, Progress, Sink, translated, unheard
 from skex.enrol.kit import BLIND_BYTES, KIT_ID_BYTES, InClear, KitHeader, UnderPassphrase
 from skex.enrol.links import Entropy, NewLink, NewPads, Registry, Site
 from skex.enrol.passphrase import DEFAULT_COST, SALT_BYTES, Cost, stretch
@@ -64,7 +64,8 @@ def create_kit(
     replace: bool = False,
     progress: Progress = unheard,
 ) -> MadeKit:
-    """Write a kit and enrol the link at the hub; ``durable`` syncs the kit before the link exists.
+    """Write a kit and enrol the link at the hub; ``durable`` syncs the kit before the link exists (an
+    ``OSError`` of it becomes kit-io).
 
     ``replace`` ends an enrolled link with the same KME at the same moment. Progress counts content
     bytes. After any error nothing is enrolled, and what was written is no kit of a link.
@@ -87,7 +88,8 @@ def create_kit(
             material = _material(header.material_bytes(direction), entropy, writer)
             pads.make(header.kind, direction, material)
         digest = writer.finish()
-        durable()
+        with translated():
+            durable()
     # A fault of the store may come after it became durable: then the pads must be there.
     with pads.or_none(Refused):
         site.registry.add_link(NewLink.of(header, key), replacing=old)

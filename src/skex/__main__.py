@@ -1,0 +1,7 @@
+"""``python -m skex``: the command line."""
+
+from __future__ import annotations
+
+from skex.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""``skex hub``: make a hub's home, and give it another realm file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skex.base.ids import HubName
+from skex.cli import values
+from skex.cli.common import Noun, result, talk
+from skex.cli.homes import home, hub_config
+from skex.cli.realm import as_data, as_text, read_realm
+from skex.daemon.enrolment import open_hub
+from skex.daemon.homes import init_hub
+from skex.daemon.options import Endpoint
+
+
+@click.group(cls=Noun)
+def hub() -> None:
+    """Hubs: relay shares of keys between KMEs that they enrolled.
+
+    Each hub of a realm should have an operator of its own: a key is as safe as the number of hubs
+    that would have to work together to learn it.
+    """
+
+
+@hub.command("init")
+@click.argument("name", type=values.HUB_NAME)
+@click.option(
+    "--realm",
+    "realm_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="The realm file; it must list NAME as an active hub.",
+)
+@click.option("--listen", type=values.LISTEN, help="Where KMEs connect; port 0 lets the system choose.")
+def init(*, name: HubName, realm_file: Path, listen: Endpoint | None) -> None:
+    r"""Make the home of the hub NAME: its configuration, policy, store and master key.
+
+    \b
+    Example:
+      skex hub init hub-1 --realm realm.cbor --home /var/lib/skex
+
+    The home must not exist, or be empty. Everything in it is readable by its owner only. Its policy
+    allows nothing yet: say in policy.toml which KMEs may establish keys.
+    """
+    realm = read_realm(realm_file)
+    stated: dict[str, Any] = {} if listen is None else {"listen.address": listen}
+    init_hub(home(), name, realm.to_bytes(), stated)
+    talk(f"Made {home()}. Compare the realm's words with the other operators.")
+    talk("Next: policy.toml, then 'skex kit create' for each KME.")
+    result({"hub": name, "home": str(home()), **as_data(realm)}, as_text(realm))
+
+
+@hub.command("update-realm")
+@click.argument("realm_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def update_realm(realm_file: Path) -> None:
+    """Serve the later epoch in REALM_FILE; the hub must be stopped.
+
+    The file must follow the one that the hub serves: same realm, a higher epoch, every hub at its
+    coordinate. KMEs use it once enough hubs serve the same bytes.
+    """
+    realm = read_realm(realm_file)
+    with open_hub(hub_config()) as opened:
+        opened.update_realm(realm)
+    talk("Start the hub; KMEs hear of the new epoch when they connect.")
+    result(as_data(realm), as_text(realm))

@@ -1,0 +1,71 @@
+"""``skex kme``: make a KME's home."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from skex.base import limits
+from skex.base.ids import HubName, KmeName
+from skex.cli import values
+from skex.cli.common import Noun, result, talk
+from skex.cli.homes import home
+from skex.daemon.homes import init_kme
+from skex.daemon.options import Endpoint, parse_endpoint
+
+
+@click.group(cls=Noun)
+def kme() -> None:
+    """KMEs: give applications on this site their keys.
+
+    A KME is enrolled with every hub that it uses, and serves keys once kits of as many hubs as the
+    realm's threshold were imported.
+    """
+
+
+@kme.command("init")
+@click.argument("name", type=values.KME_NAME)
+@click.option(
+    "--floor",
+    type=click.IntRange(1, limits.REALM_HUBS),
+    metavar="K",
+    help="Never use a lower threshold, whatever a realm file says.  [default: 2]",
+)
+@click.option(
+    "--hub-address",
+    "addresses",
+    type=values.NAMED_ADDRESS,
+    multiple=True,
+    metavar="NAME=HOST:PORT",
+    help="Dial a hub here instead of where the realm file says; may be repeated.",
+)
+@click.option(
+    "--etsi014", type=values.LISTEN, metavar="HOST:PORT", help="Open the ETSI GS QKD 014 door here."
+)
+def init(
+    *,
+    name: KmeName,
+    floor: int | None,
+    addresses: tuple[tuple[HubName, str], ...],
+    etsi014: Endpoint | None,
+) -> None:
+    r"""Make the home of the KME NAME: its configuration, policy, store and master key.
+
+    \b
+    Example:
+      skex kme init site-a --home /var/lib/skex
+
+    The name is the same at every hub; applications at this KME are called APPLICATION@NAME. The home
+    must not exist, or be empty. Its policy allows nothing yet: say in policy.toml who may have keys.
+    """
+    stated: dict[str, Any] = {}
+    if floor is not None:
+        stated["realm.threshold_floor"] = floor
+    if addresses:
+        stated["realm.hub_addresses"] = {hub: parse_endpoint(address) for hub, address in addresses}
+    if etsi014 is not None:
+        stated |= {"etsi014.enabled": True, "etsi014.listen": etsi014}
+    init_kme(home(), name, stated)
+    talk("Next: policy.toml, then 'skex kit import' for the kit of each hub.")
+    result({"kme": name, "home": str(home())}, f"Made the home of {name} in {home()}.")
