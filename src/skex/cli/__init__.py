@@ -19,6 +19,7 @@ NOUNS: Final = {
     "hub": Entry("skex.cli.hub", "hub", "Hubs: make a home, change its realm file."),
     "kme": Entry("skex.cli.kme", "kme", "KMEs: make a home."),
     "kit": Entry("skex.cli.kit", "kit", "Kits: enrol a KME with a hub."),
+    "ca": Entry("skex.cli.ca", "ca", "Certificates for the doors of a KME."),
 }
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
