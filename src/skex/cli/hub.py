@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from skex.base.ids import HubName
-from skex.cli import values
+from skex.cli import running, values
 from skex.cli.common import Noun, result, talk
 from skex.cli.homes import home, hub_config
 from skex.cli.realm import as_data, as_text, read_realm
@@ -67,3 +67,7 @@ def update_realm(realm_file: Path) -> None:
         opened.update_realm(realm)
     talk("Start the hub; KMEs hear of the new epoch when they connect.")
     result(as_data(realm), as_text(realm))
+
+
+for command in running.HUB_COMMANDS:
+    hub.add_command(command)

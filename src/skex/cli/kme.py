@@ -8,7 +8,7 @@ import click
 
 from skex.base import limits
 from skex.base.ids import HubName, KmeName
-from skex.cli import values
+from skex.cli import running, values
 from skex.cli.common import Noun, result, talk
 from skex.cli.homes import home
 from skex.daemon.homes import init_kme
@@ -69,3 +69,7 @@ def init(
     init_kme(home(), name, stated)
     talk("Next: policy.toml, then 'skex kit import' for the kit of each hub.")
     result({"kme": name, "home": str(home())}, f"Made the home of {name} in {home()}.")
+
+
+for command in running.KME_COMMANDS:
+    kme.add_command(command)

@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from skex.base.errors import ErrorCode, Refused, SkexError
+from skex.base import codes
+from skex.base.errors import ErrorCode, Refused, SkexError, StoreFault
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.daemon import record
 from skex.daemon.links import Links, PadSealing
@@ -29,6 +30,7 @@ from skex.runtime.commit import Committer, Store
 from skex.runtime.connections import LinkShell
 from skex.runtime.tasks import Tasks
 from skex.store.links import StoredLink
+from skex.wire import messages
 from skex.wire.messages import Message
 from skex.wire.preface import NONCE_BYTES, Marks
 from skex.wire.realm import Realm
@@ -119,10 +121,16 @@ class HubDaemon:
 
     # ── lifecycle ───────────────────────────────────────────────────────────────────────────────
     async def listen(self, host: str, port: int) -> int:
-        """Accept links; returns the port, which the system chose if ``port`` is 0."""
+        """Accept links; returns the port, which the system chose if ``port`` is 0.
+
+        Raises ``StoreFault`` (listen-address).
+        """
         self._tasks.start(self.committer.run(), "group commit")
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, host, port, backlog=512)
+        try:
+            self._server = await loop.create_server(self._accept, host, port, backlog=512)
+        except OSError as error:
+            raise StoreFault(codes.LISTEN_ADDRESS, f"{host}:{port}: {error.strerror}") from error
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
@@ -223,7 +231,7 @@ class HubDaemon:
         self._set_timer()
 
     def _send(self, send: traffic.SendToKme) -> None:
-        """What a link does not take is lost, like everything on a connection that breaks."""
+        """What a link does not take, its sender is told of; on a connection that breaks it is lost."""
         shell = self._by_name.get(send.kme)
         if shell is None:
             return
@@ -231,6 +239,8 @@ class HubDaemon:
             shell.send(send.message, send.token)
         except Refused as refused:
             _log.warning("not sent", extra={"kme": send.kme, "code": refused.code.name})
+            if send.token is not None:
+                self._do(traffic.AnsweredByKme(send.kme, send.token, messages.Refusal.BUSY))
 
     def heard(self, notice: hub.HubNotice) -> None:
         """Count what the relay tells; refusals are for the operator."""

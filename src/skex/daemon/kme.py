@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from skex.base import codes
 from skex.base.errors import ErrorCode, Refused, SkexError
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.base.secret import Secret
@@ -342,7 +343,9 @@ class KmeDaemon:
         return self._parts.threshold_floor(peer)
 
     def heard(self, notice: kme.KmeNotice) -> None:
-        """Count it, and let the listeners hear it."""
+        """Count it, act upon it, and let the listeners hear it."""
+        if isinstance(notice, rollback.FreezeLink):
+            self.links.freeze(notice.hub, codes.ROLLBACK_FOUND)
         self.metrics.notices.labels(type(notice).__name__).inc()
         for listener in self._listeners:
             listener(notice)

@@ -84,6 +84,15 @@ class Links:
         """A link was enrolled, suspended or frozen meanwhile."""
         self._known[stored.link.link_id] = stored
 
+    def freeze(self, hub: HubName, code: ErrorCode) -> None:
+        """A link may not be used until it is enrolled again: end its connection, dial it no more."""
+        for link_id, stored in self._known.items():
+            if stored.link.hub == hub and code.name not in stored.frozen:
+                self._known[link_id] = replace(stored, frozen=(*stored.frozen, code.name))
+                shell = self._shells.get(link_id)
+                if shell is not None:
+                    shell.close(PeerFault(codes.LINK_FROZEN, hub))
+
     def __iter__(self) -> Iterator[StoredLink]:
         return iter(self._known.values())
 

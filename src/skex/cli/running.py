@@ -1,0 +1,139 @@
+"""``skex hub|kme run``, and what operators ask of a daemon that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+import uvloop
+
+from skex.base.ids import KmeName
+from skex.cli import values
+from skex.cli.admin import ask
+from skex.cli.common import result, table, talk
+from skex.cli.homes import hub_config, kme_config
+from skex.daemon.run_hub import run_hub
+from skex.daemon.run_kme import run_kme
+from skex.runtime import logs
+
+
+def _run(level: str, daemon: Coroutine[Any, Any, None]) -> None:
+    logs.configure(level)
+    uvloop.run(daemon)
+
+
+@click.command("run")
+def hub_run() -> None:
+    """Run the hub in this home, in the foreground, until SIGTERM or Ctrl-C.
+
+    Logs are JSON lines on stderr. Where it listens stands in ports.json in the home.
+    """
+    config = hub_config()
+    _run(config.log_level, run_hub(config))
+
+
+@click.command("run")
+def kme_run() -> None:
+    """Run the KME in this home, in the foreground, until SIGTERM or Ctrl-C.
+
+    Logs are JSON lines on stderr. Where its doors listen stands in ports.json in the home.
+    """
+    config = kme_config()
+    _run(config.log_level, run_kme(config))
+
+
+@click.command("status")
+def hub_status() -> None:
+    """What the running hub in this home does: which KMEs are connected, how much pad is left."""
+    answer = ask(hub_config().home, "status")
+    rows = [("KME", "pad", "link", "pad left")]
+    rows += [
+        (one["kme"], one["pad"], _link_word(one), _bytes(one["pad_bytes_left"])) for one in answer["kmes"]
+    ]
+    head = f"{answer['hub']} of {answer['realm']}, epoch {answer['epoch']}, threshold {answer['threshold']}"
+    result(answer, head + "\n" + table(rows, indent=2))
+
+
+@click.command("status")
+def kme_status() -> None:
+    """What the running KME in this home does: its hubs, its reserves, whether it may deliver keys."""
+    answer = ask(kme_config().home, "status")
+    lines = [
+        f"{answer['kme']} of {answer['realm']}, epoch {answer['epoch']}, threshold {answer['threshold']}",
+        f"may deliver keys: {'yes' if answer['ready'] else 'not yet'}",
+        f"enough hubs: {'yes' if answer['healthy'] else 'no'}",
+        f"filling reserves: {'on' if answer['filling'] else 'off'}",
+    ]
+    hubs = [_HUB_COLUMNS, *(_hub_row(one) for one in answer["hubs"])]
+    reserves = [_RESERVE_COLUMNS, *(_reserve_row(one) for one in answer["reserves"])]
+    lines += [table(hubs, indent=2), table(reserves, indent=2)]
+    result(answer, "\n".join(lines))
+
+
+@click.command("reload")
+def hub_reload() -> None:
+    """Let the running hub read its policy and its links anew; a policy with a mistake changes nothing."""
+    result(ask(hub_config().home, "reload", {}), "Reloaded.")
+
+
+@click.command("reload")
+def kme_reload() -> None:
+    """Let the running KME read its policy anew; a policy with a mistake changes nothing."""
+    result(ask(kme_config().home, "reload", {}), "Reloaded.")
+
+
+@click.command("reserve")
+@click.option(
+    "--filling", type=click.Choice(["on", "off"]), help="Fill reserves in the background, or do not."
+)
+@click.option("--drain", type=values.KME_NAME, metavar="PEER", help="Revoke what is in reserve for PEER.")
+def kme_reserve(filling: str | None, drain: KmeName | None) -> None:
+    """Switch the filling of reserves on or off, or drain one; without options, say how it stands."""
+    arguments: dict[str, Any] = {}
+    if filling is not None:
+        arguments["filling"] = filling == "on"
+    if drain is not None:
+        arguments["drain"] = drain
+        talk(f"Keys in reserve for {drain} are revoked at both ends.")
+    answer = ask(kme_config().home, "reserve", arguments)
+    state = "on" if answer["filling"] else "off"
+    result(answer, f"filling reserves: {state}\nrevoked: {answer['drained']}")
+
+
+HUB_COMMANDS = (hub_run, hub_status, hub_reload)
+KME_COMMANDS = (kme_run, kme_status, kme_reload, kme_reserve)
+
+
+_HUB_COLUMNS = ("hub", "pad", "link", "to hub", "to KME", "blamed")
+_RESERVE_COLUMNS = ("peer", "key bytes", "keys", "low", "high", "failed tries")
+
+
+def _hub_row(one: dict[str, Any]) -> tuple[Any, ...]:
+    left = one["pad_bytes_left"]
+    pads = (_bytes(left["to_hub"]), _bytes(left["to_kme"]))
+    return (one["hub"], one["pad"], _link_word(one), *pads, one["blamed"])
+
+
+def _reserve_row(one: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(one[name] for name in ("peer", "key_bytes", "keys", "low", "high", "failures"))
+
+
+def _link_word(one: dict[str, Any]) -> str:
+    if one["frozen"]:
+        return "frozen: " + ", ".join(one["frozen"])
+    if one["suspended"]:
+        return "suspended"
+    return "up" if one["connected"] else "down"
+
+
+def _bytes(count: int | None) -> str:
+    """Pad bytes for people; a derived pad has as good as no end."""
+    if count is None:
+        return "-"
+    size, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024 or unit == "PiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
