@@ -541,12 +541,6 @@ NOT_ENROLLED: Final = _refused(
     "Fewer kits were imported than the realm's threshold.",
     "Import kits of more hubs (skex kit import); any order will do.",
 )
-DAEMON_UNREACHABLE: Final = _code(
-    Family.DELIVERY,
-    "daemon-unreachable",
-    "The daemon of this home does not answer.",
-    "Start it ('skex hub run', 'skex kme run'), or check --home and whose home it is.",
-)
 DAEMON_REFUSED: Final = _refused(
     "daemon-refused", "The daemon did not carry out the command.", "Its log says more."
 )

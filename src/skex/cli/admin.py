@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from skex.base import codes
-from skex.base.errors import DeliveryFault, ErrorCode, Refused
+from skex.base.errors import ErrorCode, Refused
+from skex.cli.common import Unreachable
 from skex.daemon.starting import ADMIN_SOCKET
 
 SECONDS: Final = 30.0
@@ -34,7 +35,7 @@ class _LocalConnection(http.client.HTTPConnection):
 def ask(home: Path, command: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """One command's answer.
 
-    Raises ``DeliveryFault`` (daemon-unreachable); ``Refused`` with the code that the daemon refused with.
+    Raises ``Unreachable``; ``Refused`` with the code that the daemon refused with.
     """
     connection = _LocalConnection(home / ADMIN_SOCKET)
     try:
@@ -46,7 +47,7 @@ def ask(home: Path, command: str, arguments: Mapping[str, Any] | None = None) ->
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise DeliveryFault(codes.DAEMON_UNREACHABLE, str(home)) from error
+        raise Unreachable(f"no daemon answers in {home}; start it, or check --home") from error
     finally:
         connection.close()
     if response.status >= 400:

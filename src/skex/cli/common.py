@@ -101,7 +101,7 @@ class Unreachable(click.ClickException):
 # ── errors ──────────────────────────────────────────────────────────────────────────────────────
 def exit_code(code: ErrorCode) -> int:
     """What a command ends with that ran into ``code``."""
-    return UNREACHABLE if code is codes.DAEMON_UNREACHABLE else _FAMILIES[code.family]
+    return _FAMILIES[code.family]
 
 
 def _explain(error: SkexError, options: Settings) -> int:

@@ -136,10 +136,9 @@ def text(high: int) -> Kind:
     what = f"printable ASCII of 1 to {high} characters"
 
     def read(value: Any) -> str:
-        is_text = type(value) is str and 1 <= len(value) <= high
-        if not is_text or not value.isascii() or not value.isprintable():
-            raise Wrong(f"must be {what}, not {shown(value)}")
-        return value
+        if isinstance(value, str) and 1 <= len(value) <= high and value.isascii() and value.isprintable():
+            return value
+        raise Wrong(f"must be {what}, not {shown(value)}")
 
     return Kind(read, quoted, what)
 
