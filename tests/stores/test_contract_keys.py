@@ -220,6 +220,12 @@ def test_voided_keys_are_gone_and_others_stay(receiver: KmeSubject) -> None:
     assert left_of(receiver, batch_id(2)) == ()
 
 
+def test_voiding_keys_of_a_batch_that_is_gone_changes_nothing(receiver: KmeSubject) -> None:
+    before = receiver.state()
+    receiver.commit([c.KeysVoided(role, CAROL, (key_range(0, 4),)) for role in Role])
+    assert receiver.state() == before
+
+
 def test_all_undelivered_keys_of_one_pair_and_role_are_voided(subject: KmeSubject) -> None:
     subject.commit([received(batch(1)), received(batch(2)), received(batch(3, peer=CAROL))])
     subject.commit([sent(batch(4)), offered(key_range(0, counter=4)), assigned(key_range(0))])

@@ -114,6 +114,17 @@ def test_scrubbing_that_a_disk_fails_loses_nothing(faulty: Faulty) -> None:
         assert subject.is_committed(BOB, batch_id(step))
 
 
+def test_store_that_failed_is_not_scrubbed(faulty: Faulty) -> None:
+    """Who closes a broken store gets no second error in place of the first."""
+    subject, faults = faulty.subject, faulty.disk.faults
+    faults.fail_at = faults.calls + 1
+    with pytest.raises(StoreFault):
+        subject.commit([sent(batch(5))])
+    before = faults.calls
+    subject.store.scrub()
+    assert faults.calls == before
+
+
 def test_file_that_may_only_be_read_is_refused(faulty: Faulty) -> None:
     faulty.subject.close()
     faulty.disk.faults.read_only = True

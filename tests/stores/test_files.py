@@ -16,8 +16,10 @@ from skex.base.secret import Secret
 from skex.protocol.changes import LinkFrozen, Role
 from skex.store import database as database_module
 from skex.store.database import StoreKind, migrations
+from skex.store.encoding import write_names
 from skex.store.hub import HubStore
 from skex.store.kme import KmeStore
+from skex.store.sealing import Place
 from tests.stores.support import (
     ALICE,
     BOB,
@@ -68,6 +70,12 @@ def scrambled(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+def miscounted(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[36:40] = (5).to_bytes(4, "big")
+    path.write_bytes(bytes(data))
+
+
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
@@ -77,6 +85,7 @@ def scrambled(path: Path) -> None:
         ),
         pytest.param(truncated, codes.STORE_CORRUPT, id="cut off"),
         pytest.param(scrambled, codes.STORE_CORRUPT, id="overwritten"),
+        pytest.param(miscounted, codes.STORE_CORRUPT, id="with free pages that are not there"),
         pytest.param(lambda path: path.write_bytes(b""), codes.STORE_FOREIGN, id="empty"),
         pytest.param(
             lambda path: tamper(path, "PRAGMA application_id = 1"),
@@ -138,6 +147,23 @@ def test_sealed_row_that_was_changed_or_moved_does_not_open(path: Path, sql: str
         read_everything(store)
     assert caught.value.code is codes.STORE_CORRUPT
     store.close()
+
+
+def test_keys_of_another_length_than_their_batch_says_are_damage(file_subject: FileSubject) -> None:
+    file_subject.commit([received(batch())])
+    place = Place("batch_keys", (1, BOB, batch_id().to_bytes()), "sealed")
+    sealed = file_subject.store.sealer.seal(place, bytes(127))
+    file_subject.store._database.execute("UPDATE batch_keys SET sealed = ?", (sealed,))
+    with pytest.raises(StoreFault, match="store-corrupt"):
+        file_subject.store.read_keys(Role.RECEIVER, BOB, (key_range(0),))
+
+
+def test_list_that_is_longer_than_any_can_be_is_damage(file_subject: FileSubject) -> None:
+    file_subject.commit([received(batch())])
+    hubs = write_names(["hub"] * 65)
+    file_subject.store._database.execute("UPDATE batch SET hubs = ?", (hubs,))
+    with pytest.raises(StoreFault, match="store-corrupt"):
+        file_subject.store.kept(0.0)
 
 
 def read_everything(store: KmeStore) -> None:
@@ -339,3 +365,20 @@ def test_closing_twice_is_closing(path: Path) -> None:
     store = reopen(path)
     store.close()
     store.close()
+
+
+def test_every_open_store_syncs_each_commit_erases_what_it_deletes_and_lets_nobody_else_in(
+    file_subject: FileSubject,
+) -> None:
+    settings = {}
+    for _ in range(2):
+        for name in ("journal_mode", "synchronous", "secure_delete", "foreign_keys", "locking_mode"):
+            settings[name] = file_subject.store._database.execute(f"PRAGMA {name}")[0][0]
+        assert settings == {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "secure_delete": 1,
+            "foreign_keys": 1,
+            "locking_mode": "exclusive",
+        }
+        file_subject.reopen()

@@ -228,10 +228,10 @@ class Database:
         """Leave nothing of the past in the write-ahead log: bring it home, overwrite it, truncate it.
 
         Overwriting is safe because by then every page of it is synced into the database, and a log of
-        zeros is an empty log to recovery.
+        zeros is an empty log to recovery. After a fault of the file nothing is done.
         """
         log = self._connection.filename_wal
-        if not log:
+        if self._broken or not log:
             return
         with _translated():
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)

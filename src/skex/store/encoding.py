@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from skex.base import codes, limits
 from skex.base.errors import PeerFault, StoreFault
-from skex.base.ids import BatchId, HubName, SaeId
+from skex.base.ids import HubName, SaeId
 from skex.protocol.changes import Role
 from skex.wire.claim import Claim
 from skex.wire.codec import Fields, Value, decode, encode
@@ -116,12 +116,6 @@ def write_taken(taken: Mapping[SaeId, int], keys: int) -> bytes | None:
     """The same for a column; None where nobody is ahead."""
     values: Value = [[sae, write_bits(bits, keys)] for sae, bits in sorted(taken.items()) if bits]
     return encode(values) if values else None
-
-
-# ── batch ids ───────────────────────────────────────────────────────────────────────────────────
-def read_batch_id(data: bytes) -> BatchId:
-    """A batch id; its length is the table's constraint."""
-    return BatchId.from_bytes(data)
 
 
 def write_counter(counter: int) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from skex.base import codes
@@ -71,10 +70,6 @@ class OpenedStore:
             self._links.suspend(link_id, suspended=suspended)
 
     # ── the file ────────────────────────────────────────────────────────────────────────────────
-    def transaction(self) -> AbstractContextManager[None]:
-        """For who writes several things at once while nothing else runs: enrolment, repair."""
-        return self._database.transaction()
-
     def scrub(self) -> None:
         """Leave no erased row behind in the write-ahead log; see ``database``. Takes a few syncs.
 
