@@ -67,7 +67,7 @@ class _Integer(int):
 @pytest.mark.parametrize(
     "value",
     [True, False, -1, 2**64, 1.0, {}, {1: 2}, bytearray(b"x"), memoryview(b"x"), {1}, object(), _Integer(1)],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_value_outside_the_profile_is_a_bug_of_the_caller(value: Any) -> None:
     for nested in (value, [value], [[0, value]]):
