@@ -11,7 +11,7 @@ import uvloop
 from skex.base.ids import KmeName
 from skex.cli import values
 from skex.cli.admin import ask
-from skex.cli.common import result, table, talk
+from skex.cli.common import Verb, result, table, talk
 from skex.cli.homes import hub_config, kme_config
 from skex.daemon.run_hub import run_hub
 from skex.daemon.run_kme import run_kme
@@ -23,7 +23,7 @@ def _run(level: str, daemon: Coroutine[Any, Any, None]) -> None:
     uvloop.run(daemon)
 
 
-@click.command("run")
+@click.command("run", cls=Verb)
 def hub_run() -> None:
     """Run the hub in this home, in the foreground, until SIGTERM or Ctrl-C.
 
@@ -33,7 +33,7 @@ def hub_run() -> None:
     _run(config.log_level, run_hub(config))
 
 
-@click.command("run")
+@click.command("run", cls=Verb)
 def kme_run() -> None:
     """Run the KME in this home, in the foreground, until SIGTERM or Ctrl-C.
 
@@ -43,7 +43,7 @@ def kme_run() -> None:
     _run(config.log_level, run_kme(config))
 
 
-@click.command("status")
+@click.command("status", cls=Verb)
 def hub_status() -> None:
     """What the running hub in this home does: which KMEs are connected, how much pad is left."""
     answer = ask(hub_config().home, "status")
@@ -55,7 +55,7 @@ def hub_status() -> None:
     result(answer, head + "\n" + table(rows, indent=2))
 
 
-@click.command("status")
+@click.command("status", cls=Verb)
 def kme_status() -> None:
     """What the running KME in this home does: its hubs, its reserves, whether it may deliver keys."""
     answer = ask(kme_config().home, "status")
@@ -71,19 +71,19 @@ def kme_status() -> None:
     result(answer, "\n".join(lines))
 
 
-@click.command("reload")
+@click.command("reload", cls=Verb)
 def hub_reload() -> None:
     """Let the running hub read its policy and its links anew; a policy with a mistake changes nothing."""
     result(ask(hub_config().home, "reload", {}), "Reloaded.")
 
 
-@click.command("reload")
+@click.command("reload", cls=Verb)
 def kme_reload() -> None:
     """Let the running KME read its policy anew; a policy with a mistake changes nothing."""
     result(ask(kme_config().home, "reload", {}), "Reloaded.")
 
 
-@click.command("reserve")
+@click.command("reserve", cls=Verb)
 @click.option(
     "--filling", type=click.Choice(["on", "off"]), help="Fill reserves in the background, or do not."
 )
