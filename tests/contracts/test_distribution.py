@@ -46,3 +46,12 @@ def test_wheel_carries_the_type_marker_and_the_licence(wheel: zipfile.Path) -> N
     assert (wheel / "skex" / "py.typed").exists()
     licence = wheel / f"skex-{skex.__version__}.dist-info" / "licenses" / "LICENSE"
     assert licence.read_text(encoding="utf-8") == (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_wheel_carries_every_migration_of_both_stores(wheel: zipfile.Path) -> None:
+    folder = ROOT / "src" / "skex" / "store" / "migrations"
+    scripts = sorted(folder.glob("*/*.sql"))
+    assert {script.parent.name for script in scripts} == {"hub", "kme"}
+    for script in scripts:
+        shipped = wheel / "skex" / "store" / "migrations" / script.parent.name / script.name
+        assert shipped.read_text(encoding="utf-8") == script.read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -198,3 +199,5 @@ class LivesInAFile(Lives):
 
 TestLives = Lives.TestCase
 TestLivesInAFile = LivesInAFile.TestCase
+# A restart costs a hundred times what a commit in memory does.
+TestLivesInAFile.settings = settings(max_examples=max(10, settings().max_examples // 5))

@@ -70,3 +70,11 @@ def test_ranges_are_cut_to_what_one_message_carries() -> None:
     assert [len(part) for part in parts] == [limits.PEER_RANGES, 1]
     assert parts[0] + parts[1] == ranges
     assert list(messages_of(())) == []
+
+
+def test_bits_of_a_batch_are_its_keys_and_make_the_set_again() -> None:
+    keys = KeySet((key_range(0, 2), key_range(5, 1), key_range(1, 1, batch=2)))
+    assert keys.bits(batch_id(1)) == 0b100011
+    assert keys.bits(batch_id(3)) == 0
+    assert KeySet.of_bits(batch_id(1), 0b100011).ranges() == (key_range(0, 2), key_range(5, 1))
+    assert not KeySet.of_bits(batch_id(1), 0)
