@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from skex.base import codes
+from skex.base.errors import LocalBug, Refused
 from skex.base.ids import HubName, LinkId
 from skex.protocol.changes import Change
-from skex.protocol.realm import HeldRealm, KitAgrees, KitCollected, RealmState, RealmTrust
+from skex.protocol.realm import (
+    HeldRealm,
+    KitAgrees,
+    KitCollected,
+    KitRefused,
+    RealmEffects,
+    RealmState,
+    RealmTrust,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,17 @@ def judge(
             changes += trust.handle(KitCollected(name, collected.realm), 0.0).persist
     effects = trust.handle(KitCollected(hub, data), 0.0)
     changes += effects.persist
-    (agrees,) = (notice for notice in effects.notify if isinstance(notice, KitAgrees))
+    agrees = _agreement(effects)
     if trust.state in {RealmState.ONE_EPOCH, RealmState.TWO_EPOCHS}:
         return Verdict(agrees.kits, agrees.needed, tuple(changes), None)
     return Verdict(agrees.kits, agrees.needed, tuple(changes), CollectedKits(data, {**kits, hub: link_id}))
+
+
+def _agreement(effects: RealmEffects) -> KitAgrees:
+    """What realm trust said of a kit. Raises ``Refused`` where it refused the kit."""
+    for notice in effects.notify:
+        if isinstance(notice, KitAgrees):
+            return notice
+        if isinstance(notice, KitRefused):
+            raise Refused(notice.code, notice.detail)
+    raise LocalBug(codes.BAD_STATE, "realm trust said nothing of a kit")
