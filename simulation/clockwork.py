@@ -7,6 +7,7 @@ seed, so a run can be repeated exactly; a wait that nothing would ever end is an
 from __future__ import annotations
 
 import asyncio
+import gc
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -54,9 +55,17 @@ def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run ``main`` on a clockwork loop of its own; whatever is unhandled in it fails the caller."""
     unhandled: list[dict[str, Any]] = []
     with asyncio.Runner(loop_factory=ClockworkLoop) as runner:
-        loop = runner.get_loop()
-        loop.set_exception_handler(lambda _, context: unhandled.append(context))
-        result = runner.run(main)
-    if unhandled:
-        raise AssertionError(unhandled[0]["message"]) from unhandled[0].get("exception")
+        runner.get_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        try:
+            result = runner.run(main)
+        except Exception:
+            _check(unhandled)  # first: it may be why
+            raise
+        gc.collect()  # futures whose failure nobody heard say so when they go
+    _check(unhandled)
     return result
+
+
+def _check(unhandled: list[dict[str, Any]]) -> None:
+    for context in unhandled:
+        raise AssertionError(context["message"]) from context.get("exception")

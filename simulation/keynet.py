@@ -24,7 +24,7 @@ from skex.keys.held import HeldKeys
 from skex.keys.reserve import Reserve
 from skex.keys.service import Keys, KeySettings
 from skex.protocol import hub, kme, peer, traffic
-from skex.protocol.changes import BatchDropped, Change, RealmAccepted, Role
+from skex.protocol.changes import BatchDropped, Change, LinkFrozen, RealmAccepted, Role
 from skex.protocol.quota import Quota, Rate
 from skex.protocol.reconstruct import Outcome, Search, reconstruct
 from skex.store.database import IN_MEMORY
@@ -39,12 +39,13 @@ _EPOCH = 1_700_000_000
 
 
 class NetHub:
-    """A hub's relay; ``up`` says whether anybody reaches it."""
+    """A hub's relay; ``up`` says whether anybody reaches it, ``lies`` whether it changes shares."""
 
     def __init__(self, name: HubName, net: KeyNet) -> None:
         self.name = name
         self.net = net
         self.up = True
+        self.lies = False
         self.relay = hub.HubRelay(self, self, net.realm.to_bytes())
         self._ordinals: dict[KmeName, int] = {}
         self._tokens: dict[tuple[KmeName, int], Hashable] = {}
@@ -74,7 +75,7 @@ class NetHub:
             end = self.net.ends[send.kme]
             number = self._ordinals[send.kme] = self._ordinals.get(send.kme, 0) + 1
             self._tokens[send.kme, number] = send.token
-            body = messages.encode_message(send.message)
+            body = messages.encode_message(_falsified(send.message) if self.lies else send.message)
             message = messages.decode_message(body, Direction.TO_KME)
             end.later(self.net.transit(), end.from_hub, self.name, number, message)
 
@@ -88,6 +89,13 @@ class NetHub:
                 self.handle(traffic.AnsweredByKme(name, token, message.refusal))
         else:
             self.handle(traffic.FromKme(name, ordinal, message))
+
+
+def _falsified(message: messages.Message) -> messages.Message:
+    """The same, with a share that is not on the polynomial."""
+    if not isinstance(message, messages.Shared):
+        return message
+    return replace(message, share=bytes(byte ^ 1 for byte in message.share))
 
 
 @dataclass
@@ -229,7 +237,9 @@ class NetKme:
         if not changes and not self._uncommitted and not self._committing:
             then()
             return
-        self._uncommitted.append((tuple(changes), then))
+        # There are no links here, so nothing of them is kept.
+        kept = tuple(change for change in changes if not isinstance(change, LinkFrozen))
+        self._uncommitted.append((kept, then))
         self._commit_soon()
 
     def _commit_soon(self) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from skex.base import codes, limits
-from skex.base.errors import ErrorCode, Refused
+from skex.base.errors import Refused
 from skex.base.ids import BatchId, KmeName, RequestId
 from skex.base.secret import Secret
 from skex.keys.handover import Wanted, abandon, fail
@@ -473,17 +473,16 @@ class Engine:
                     del self._assignments[request]
             case assign.NotDelivered(_, _, keys, code):
                 fail(self._delivering.pop((request, keys)), Refused(code))
-            case assign.AssignmentEnded(name, _, _, code):
-                self._ended(name, request, code)
+            case _:
+                self._ended(notice)
 
-    def _ended(self, name: KmeName, request: RequestId, code: ErrorCode) -> None:
-        assignment = self._assignments.pop(request)
-        fail(assignment.ready, Refused(code))
-        if code in _NOT_THERE:
-            keys = self.reserve.free(name, [one.batch for one in assignment.taken.keys])
-            if keys:
-                self.reserve.drop(name, keys)
-                self._ports.submit((KeysVoided(Role.SENDER, name, keys),), _nothing)
+    def _ended(self, ended: assign.AssignmentEnded) -> None:
+        assignment = self._assignments.pop(ended.request)
+        fail(assignment.ready, Refused(ended.code))
+        if ended.code in _NOT_THERE:
+            keys = self.reserve.free(ended.peer, [one.batch for one in assignment.taken.keys])
+            self.reserve.drop(ended.peer, keys)
+            self._ports.submit((KeysVoided(Role.SENDER, ended.peer, keys),), _nothing)
 
 
 def most_keys(key_bytes: int) -> int:

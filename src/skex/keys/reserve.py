@@ -201,12 +201,12 @@ def _pick(stocks: Iterable[_Stock], number: int) -> list[tuple[_Stock, list[KeyR
     picked = []
     ranges = 0
     for stock in stocks:
+        if not number:
+            break
         keys = _first(stock.free.ranges(), number)
         picked.append((stock, keys))
         number -= _count(keys)
         ranges += len(keys)
-        if not number:
-            break
     return picked if ranges <= limits.PEER_RANGES else None
 
 
