@@ -529,7 +529,7 @@ CA_REQUEST: Final = _refused(
 TOOL_MISSING: Final = _refused(
     "tool-missing",
     "A program that this command starts is not installed.",
-    "On Debian and its like: sudo apt-get install curl openssl",
+    "On Debian and its like: sudo apt-get install curl openssl.",
 )
 DEMO_FAILED: Final = _refused(
     "demo-failed",
