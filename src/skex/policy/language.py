@@ -6,6 +6,7 @@ that a misspelt rule never silently means nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import tomllib
@@ -24,6 +25,9 @@ from skex.policy.wording import nearest, quoted, shown
 
 _AT_LINE: Final = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+_QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
+_LINE_DOTS: Final = 32
+"""Dots outside of quotes on one line: no key of the language has more than one."""
 _TOP: Final = ("version", "groups", "aliases", "hub", "kme", "sae")
 _ID_BYTES: Final = 5
 """Of a digest that names a rule: a policy would need a million unnamed rules for two to be alike."""
@@ -49,6 +53,10 @@ class _Unreadable(Exception):
         self.problem = problem
 
 
+class _Enough(Exception):
+    """As many mistakes were found as are told."""
+
+
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────
 def parse(data: bytes, file: str) -> Policy:
     """Read a policy. ``file`` is its name for messages.
@@ -59,23 +67,26 @@ def parse(data: bytes, file: str) -> Policy:
         policy, problems = _read(data)
     except _Unreadable as error:
         raise Refused(codes.POLICY_SYNTAX, f"{file}: {error.problem}") from error
-    if problems:
+    if policy is None or problems:
         raise Refused(codes.POLICY_INVALID, "; ".join(f"{file}: {problem}" for problem in problems))
     return policy
 
 
 def problems_in(data: bytes) -> tuple[Problem, ...]:
-    """Every mistake of a policy file, up to POLICY_PROBLEMS, in the order of their lines."""
+    """The mistakes of a policy file, up to POLICY_PROBLEMS, in the order of their lines."""
     try:
         return _read(data)[1]
     except _Unreadable as error:
         return (error.problem,)
 
 
-def _read(data: bytes) -> tuple[Policy, tuple[Problem, ...]]:
+def _read(data: bytes) -> tuple[Policy | None, tuple[Problem, ...]]:
     text = _text(data)
     reader = _Reader(_toml(text), Lines(text))
-    return reader.policy(), tuple(sorted(reader.problems, key=lambda one: one.line)[: limits.POLICY_PROBLEMS])
+    policy = None
+    with contextlib.suppress(_Enough):
+        policy = reader.policy()
+    return policy, tuple(sorted(reader.problems, key=lambda one: one.line))
 
 
 def _text(data: bytes) -> str:
@@ -87,7 +98,15 @@ def _text(data: bytes) -> str:
         raise _Unreadable(Problem(data[: error.start].count(b"\n") + 1, "", "not UTF-8 text")) from error
 
 
+def _check_dots(text: str) -> None:
+    """Refuse keys of very many parts before the TOML parser sees them: its effort is their square."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > _LINE_DOTS and _QUOTED.sub("", line).partition("#")[0].count(".") > _LINE_DOTS:
+            raise _Unreadable(Problem(number, "", "a key of more parts than any has"))
+
+
 def _toml(text: str) -> dict[str, Any]:
+    _check_dots(text)
     try:
         return tomllib.loads(text)
     except RecursionError as error:
@@ -127,7 +146,12 @@ class _Reader:
 
     # ── what is wrong ───────────────────────────────────────────────────────────────────────────
     def _wrong(self, path: Path, text: str) -> None:
-        self.problems.append(Problem(self._lines[path], dotted(path), text))
+        self._add(Problem(self._lines[path], dotted(path), text))
+
+    def _add(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        if len(self.problems) >= limits.POLICY_PROBLEMS:
+            raise _Enough
 
     def _unknown(self, table: Mapping[str, Any], known: Mapping[str, Any], path: Path) -> None:
         for key in table:
@@ -212,7 +236,7 @@ class _Reader:
         seen: set[str] = set()
         for rule in sorted(found, key=lambda rule: rule.line):
             if rule.name and rule.id in seen:
-                self.problems.append(Problem(rule.line, rule.table, f"a second rule named {rule.name!r}"))
+                self._add(Problem(rule.line, rule.table, f"a second rule named {rule.name!r}"))
             seen.add(rule.id)
 
     def _aliases(self) -> tuple[Alias, ...]:

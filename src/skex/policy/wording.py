@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from skex.base import limits
 
 NUMBER_MAX: Final = 2**53
 """Every reader of TOML and JSON agrees about numbers up to here."""
+_EDITS_MAX: Final = 6
+_CANDIDATES: Final = 200
+"""Names that are compared at most: a guess must not take longer than the rest."""
 
 
 def shown(value: object) -> str:
@@ -38,9 +42,10 @@ def nearest(word: object, known: Iterable[str]) -> str:
 
 def _nearest(word: str, known: Iterable[str]) -> str | None:
     wrong = word.lower()[: limits.NAME_CHARACTERS]
-    distances = {right: _distance(wrong, right.lower()) for right in known}
+    likely = (right for right in known if abs(len(right) - len(wrong)) <= _EDITS_MAX)
+    distances = {right: _distance(wrong, right.lower()) for right in islice(likely, _CANDIDATES)}
     best = min(distances, key=lambda right: (distances[right], right), default=None)
-    return best if best is not None and distances[best] <= max(2, len(best) // 3) else None
+    return best if best is not None and distances[best] <= min(_EDITS_MAX, max(2, len(best) // 3)) else None
 
 
 def _distance(one: str, other: str) -> int:

@@ -239,6 +239,7 @@ def test_mistake_is_named_with_key_line_and_right_spelling(text: str, expected: 
         (b"version = 1\n\xff", "line 2: not UTF-8 text"),
         (b"x = [\n", "line 2: Invalid value at the end of the file"),
         (b"x = " + b"9" * 5000, "line 1: Exceeds the limit"),
+        (b"x = 1\n" + b"a." * 5000 + b"a = 1", "line 2: a key of more parts than any has"),
         (b"x = " + b"[" * 5000, "line 1: nested too deeply"),
         (b" " * (limits.POLICY_FILE_BYTES + 1), "line 1: 262145 bytes; at most 262144 are read"),
     ],
@@ -260,6 +261,11 @@ def test_all_mistakes_are_named_at_once_in_the_order_of_their_lines() -> None:
 def test_mistakes_beyond_the_bound_are_left_off() -> None:
     text = "version = 1\n" + "".join(f"key{number} = 1\n" for number in range(100))
     assert len(problems(text)) == limits.POLICY_PROBLEMS
+
+
+def test_dots_in_names_and_comments_are_no_keys_of_many_parts() -> None:
+    names = ", ".join(f'"site-{number}.example.net"' for number in range(50))
+    assert problems(f"version = 1\n{'#' + '.' * 100}\n[[kme.allow]]\npeers = [{names}] # {'.' * 100}\n") == []
 
 
 def test_rule_with_a_group_in_which_something_is_wrong_adds_no_second_problem() -> None:
