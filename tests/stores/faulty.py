@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
@@ -18,6 +18,8 @@ class Faults:
     fail_at: int | None = None
     error: type[apsw.Error] = apsw.IOError
     read_only: bool = False
+    log_calls: list[tuple[str, int, bytes]] = field(default_factory=list)
+    """Writes, syncs and truncations of the write-ahead log: what, where, the bytes."""
 
     def strike(self) -> None:
         """Fail from the chosen call on: a disk that broke stays broken."""
@@ -34,20 +36,30 @@ class _File(apsw.VFSFile):
     def __init__(self, faults: Faults, name: Any, flags: list[int]) -> None:
         super().__init__("", name, flags)
         self._faults = faults
+        self._is_log = str(name).endswith("-wal") or (
+            isinstance(name, apsw.URIFilename) and name.filename().endswith("-wal")
+        )
         if faults.read_only:
             flags[1] |= apsw.SQLITE_OPEN_READONLY
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
         self._faults.strike()
+        self._note("write", offset, data)
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
         self._faults.strike()
+        self._note("sync")
         super().xSync(flags)
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - SQLite's name
         self._faults.strike()
+        self._note("truncate", newsize)
         super().xTruncate(newsize)
+
+    def _note(self, what: str, where: int = 0, data: bytes = b"") -> None:
+        if self._is_log:
+            self._faults.log_calls.append((what, where, bytes(data)))
 
 
 class FaultyDisk(apsw.VFS):

@@ -114,6 +114,23 @@ def test_scrubbing_that_a_disk_fails_loses_nothing(faulty: Faulty) -> None:
         assert subject.is_committed(BOB, batch_id(step))
 
 
+def test_log_is_overwritten_with_zeros_and_synced_before_it_is_truncated(faulty: Faulty) -> None:
+    """The attacker takes the medium apart: what a truncated file leaves in its blocks must be zeros."""
+    subject, faults = faulty.subject, faulty.disk.faults
+    subject.commit([received(batch(3, keys=900)), received(batch(4, keys=900))])
+    size = Path(subject.path + "-wal").stat().st_size
+    faults.log_calls.clear()
+    subject.store.scrub()
+    *writes, sync, truncation = faults.log_calls[-2 + -size // 65_536 :]
+    assert (sync[0], truncation[:2]) == ("sync", ("truncate", 0))
+    assert [what for what, _, _ in writes] == ["write"] * len(writes)
+    covered = 0
+    for _, offset, data in writes:
+        assert (offset, data.strip(b"\0")) == (covered, b"")
+        covered += len(data)
+    assert covered == size
+
+
 def test_store_that_failed_is_not_scrubbed(faulty: Faulty) -> None:
     """Who closes a broken store gets no second error in place of the first."""
     subject, faults = faulty.subject, faulty.disk.faults

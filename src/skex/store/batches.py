@@ -98,12 +98,11 @@ class Batches:
         self._sealer = sealer
         self._to_seal_anew: set[int] = set()
 
-    def begin(self) -> None:
-        """A transaction begins: whatever one before left undone went with it."""
-        self._to_seal_anew.clear()
-
     def settle(self) -> None:
-        """Erase, within the sealed bytes, the keys that this transaction took out; its last step."""
+        """Erase, within the sealed bytes, the keys that this transaction took out; its last step.
+
+        What one that failed has left to do is done too: it seals what is left once more.
+        """
         for number in self._to_seal_anew:
             self._seal_anew(number)
         self._to_seal_anew.clear()

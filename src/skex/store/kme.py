@@ -93,7 +93,6 @@ class KmeStore(OpenedStore):
         as before; ``StoreFault`` when the file fails, after which it must be opened anew.
         """
         self._resent.clear()
-        self._batches.begin()
         with self._database.transaction():
             moment = self._moments.keep(self._wall())
             for changes in sets:
