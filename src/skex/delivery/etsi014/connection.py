@@ -6,6 +6,7 @@ It knows the transport and the certificate's name, not what a request means.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from skex.delivery.etsi014.models import render_error
 _HEADERS: Final[Mapping[str, str]] = MappingProxyType({"Cache-Control": "no-store", "Server": "skex"})
 # HTTP wants a challenge with each 401; what would help is another certificate.
 _CHALLENGE: Final = 'ClientCertificate realm="ETSI GS QKD 014"'
+_CLOSE_SECONDS: Final = 1.0
+"""How long closed connections may take to deliver their last bytes when the door ends."""
 _SILENT: Final = logging.getLogger("skex.delivery.etsi014.aiohttp")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
@@ -64,11 +67,6 @@ class DoorConnection(web.RequestHandler):
         self._hooks = hooks
         self._identity: Identity | None = None
         self._since = loop.time()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """The transport is gone."""
-        super().connection_lost(exc)
-        self._hooks.ended()
 
     def identity(self, field: IdentityField) -> Identity:
         """Whose connection it is. Raises ``DeliveryFault`` (door-identity)."""
@@ -121,9 +119,12 @@ class DoorServer(web.Server):
         hooks: ConnectionHooks,
         idle_seconds: float,
     ) -> None:
-        super().__init__(handler)
+        # A client that left wants no key: the service gives up what is not yet delivered.
+        super().__init__(handler, handler_cancellation=True)
         self._hooks = hooks
         self._idle_seconds = idle_seconds
+        self._open: dict[web.RequestHandler, asyncio.Transport] = {}
+        self._emptied = asyncio.Event()
 
     def __call__(self) -> DoorConnection:
         """A connection for a transport that was just accepted."""
@@ -142,6 +143,32 @@ class DoorServer(web.Server):
             # 64 KiB compressed could be 64 MiB.
             auto_decompress=False,
         )
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """A handshake succeeded."""
+        super().connection_made(handler, transport)
+        self._open[handler] = transport
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """A connection is gone."""
+        super().connection_lost(handler, exc)
+        del self._open[handler]
+        self._hooks.ended()
+        if not self._open:
+            self._emptied.set()
+
+    async def end(self, drain_seconds: float) -> None:
+        """Let requests under way end, then close every connection, whatever its client does."""
+        self.pre_shutdown()
+        await self.shutdown(drain_seconds)
+        for give_up in (False, True):
+            self._emptied.clear()
+            if give_up:
+                for transport in self._open.values():
+                    transport.abort()
+            if self._open:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._emptied.wait(), _CLOSE_SECONDS)
 
 
 async def read_body(request: web.BaseRequest, seconds: float) -> bytes:

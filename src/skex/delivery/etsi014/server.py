@@ -62,7 +62,8 @@ class Access:
     """One request, for the log: nothing in it is secret, every text is bounded.
 
     ``caller`` and ``other`` are names as they were stated, perhaps of nobody. ``code`` is empty when
-    the request was granted. ``ignored`` names what of the request had no effect.
+    the request was granted; ``status`` is 0 when there was no answer, because the client left or this
+    program has a defect. ``ignored`` names what of the request had no effect.
     """
 
     address: str
@@ -82,7 +83,7 @@ class DoorEvents(Protocol):
     """Hears what happens at the door; must not block."""
 
     def request_answered(self, access: Access) -> None:
-        """A request got its answer, or would have, had the client stayed."""
+        """A request is over."""
 
     def handshake_failed(self, address: str, reason: str) -> None:
         """A connection ended before it could be a connection: a wrong certificate, or no TLS."""
@@ -148,8 +149,7 @@ class Door:
                     handshakes.create_task(self._welcome(server, *accepted))
         finally:
             self._listener.close()
-            server.pre_shutdown()
-            await server.shutdown(self._settings.drain_seconds)
+            await server.end(self._settings.drain_seconds)
 
     # ── connections ─────────────────────────────────────────────────────────────────────────────
     async def _accept(self, listener: socket.socket) -> tuple[socket.socket, str]:
@@ -187,6 +187,19 @@ class Door:
         started = loop.time()
         access = Access(request.remote or "")
         try:
+            answer = await self._decide(request, access)
+        finally:
+            # Also when the client leaves, which cancels this: then the status stays 0.
+            access.seconds = loop.time() - started
+            self._events.request_answered(access)
+        reply = response(answer)
+        if self._is_last(request, answer):
+            reply.force_close()
+        await send(request, reply, self._settings.answer_seconds)
+        return reply
+
+    async def _decide(self, request: web.BaseRequest, access: Access) -> Answer:
+        try:
             answer = await self._answer(request, access)
         except SkexError as error:
             answer = refusal(error)
@@ -195,13 +208,7 @@ class Door:
                 self._events.request_failed(error)
         access.status, access.keys = answer.status, answer.keys
         access.code = answer.code.name if answer.code else ""
-        access.seconds = loop.time() - started
-        self._events.request_answered(access)
-        reply = response(answer)
-        if self._is_last(request, answer):
-            reply.force_close()
-        await send(request, reply, self._settings.answer_seconds)
-        return reply
+        return answer
 
     def _is_last(self, request: web.BaseRequest, answer: Answer) -> bool:
         # After a form error the rest of what came cannot be trusted to start at a request.
