@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from skex.audit import events
+from skex.audit.fields import Subject
+from skex.audit.log import Audit
 from skex.base import codes
 from skex.base.errors import Refused, StoreFault
 from skex.base.ids import HubName, KmeName, LinkId
 from skex.base.secret import Secret
 from skex.daemon.config import HubConfig, KmeConfig
+from skex.daemon.evidence import Evidence
 from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, locked, read_master_key
 from skex.enrol import creating, links
 from skex.enrol.chunks import Progress, Sink, Source
@@ -26,6 +30,7 @@ from skex.enrol.kit import KitHeader
 from skex.enrol.links import NewLink, Site
 from skex.protocol.realm import HeldRealm, check_succession
 from skex.runtime import clock, entropy
+from skex.runtime.auditfile import open_audit
 from skex.runtime.files import DiskFileSystem
 from skex.store.hub import HubStore
 from skex.store.kme import KmeStore
@@ -132,7 +137,8 @@ class StoredRealms:
 class _Home:
     """One home's links and pads, opened for one command."""
 
-    def __init__(self, home: Path, store: OpenedStore) -> None:
+    def __init__(self, home: Path, store: OpenedStore, audit: Audit) -> None:
+        self._evidence = Evidence(audit)
         directory = home / PADS_DIRECTORY
         self._directory = directory
         self._store = store
@@ -152,8 +158,8 @@ class _Home:
 class HubHome(_Home):
     """A hub's home, opened: it makes kits for ``realm``."""
 
-    def __init__(self, config: HubConfig, store: HubStore) -> None:
-        super().__init__(config.home, store)
+    def __init__(self, config: HubConfig, store: HubStore, audit: Audit) -> None:
+        super().__init__(config.home, store, audit)
         self.name = config.name
         self._hub_store = store
         data = store.realm()
@@ -170,15 +176,17 @@ class HubHome(_Home):
     ) -> MadeKit:
         """``creating.create_kit`` in this home, which is swept before and after."""
         self.sweep()
-        made = creating.create_kit(
-            order,
-            sink,
-            self.site,
-            entropy.random_bytes,
-            durable=durable,
-            replace=replace,
-            progress=progress,
-        )
+        with self._evidence.of_refusals(events.ENROLMENT_GENERATED, Subject.kme(order.kme)):
+            made = creating.create_kit(
+                order,
+                sink,
+                self.site,
+                entropy.random_bytes,
+                durable=durable,
+                replace=replace,
+                progress=progress,
+            )
+        self._evidence.generated(made.header, made.fingerprint)
         self.sweep()
         return made
 
@@ -186,8 +194,8 @@ class HubHome(_Home):
 class KmeHome(_Home):
     """A KME's home, opened: it imports kits."""
 
-    def __init__(self, config: KmeConfig, store: KmeStore) -> None:
-        super().__init__(config.home, store)
+    def __init__(self, config: KmeConfig, store: KmeStore, audit: Audit) -> None:
+        super().__init__(config.home, store, audit)
         self.name = config.name
         self.realms = StoredRealms(store, config.threshold_floor, self.registry)
 
@@ -197,7 +205,11 @@ class KmeHome(_Home):
         """``importing.Importer`` in this home, which is swept before and after."""
         self.sweep()
         importer = Importer(self.name, clock.unix_seconds(), self.site, self.realms, passphrase)
-        imported = importer.run(source, replace=replace, progress=progress)
+        with self._evidence.of_refusals(events.ENROLMENT_IMPORTED):
+            imported = importer.run(source, replace=replace, progress=progress)
+        self._evidence.imported(imported.header, imported.fingerprint)
+        if imported.verdict.changes:
+            self._evidence.activated(imported.header.parsed_realm.name)
         self.sweep()
         return imported
 
@@ -206,15 +218,14 @@ class KmeHome(_Home):
 def open_hub(config: HubConfig) -> Iterator[HubHome]:
     """Open a hub's home for one command; nobody else may use it meanwhile.
 
-    Raises ``StoreFault``: home-in-use, home-missing, master-key-invalid, store-*; ``Refused`` realm-*.
+    Raises ``StoreFault``: home-in-use, home-missing, master-key-invalid, store-*, audit-*; ``Refused``:
+    realm-*.
     """
     with locked(config.home), _master(config.home) as master:
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
-        try:
-            yield HubHome(config, store)
+        with closing(store), _audit(config) as audit:
+            yield HubHome(config, store, audit)
             store.scrub()
-        finally:
-            store.close()
 
 
 @contextmanager
@@ -223,11 +234,18 @@ def open_kme(config: KmeConfig) -> Iterator[KmeHome]:
     with locked(config.home), _master(config.home) as master:
         path = str(config.home / STORE_FILE)
         store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)
-        try:
-            yield KmeHome(config, store)
+        with closing(store), _audit(config) as audit:
+            yield KmeHome(config, store, audit)
             store.scrub()
-        finally:
-            store.close()
+
+
+@contextmanager
+def _audit(config: HubConfig | KmeConfig) -> Iterator[Audit]:
+    audit = open_audit(config.audit.directory, config.audit.segment_bytes)
+    try:
+        yield audit
+    finally:
+        audit.close()
 
 
 @contextmanager

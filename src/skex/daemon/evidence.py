@@ -1,0 +1,83 @@
+"""What enrolment leaves in the audit log of its home: who made or imported which kit, what was refused."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Final
+
+from skex.audit import events
+from skex.audit.events import Event, Kind, Verdict
+from skex.audit.fields import Actor, ActorKind, Subject, SubjectKind
+from skex.audit.log import Audit
+from skex.base.errors import LocalBug, SkexError
+from skex.base.ids import Direction, RealmName
+from skex.enrol.kit import KitHeader
+from skex.pad.kinds import PadKind
+
+
+class PadWord(Enum):
+    """A kind of pad as audit records name it."""
+
+    DERIVED = "derived"
+    TABLE = "table"
+
+
+_PADS: Final = {PadKind.DERIVED: PadWord.DERIVED, PadKind.TABLE: PadWord.TABLE}
+
+
+def operator() -> Actor:
+    """Who runs this command, by the name of the system's user where a record can hold it."""
+    number = os.geteuid()
+    try:
+        return Actor(ActorKind.OPERATOR, pwd.getpwuid(number).pw_name)
+    except (KeyError, LocalBug):
+        return Actor(ActorKind.OPERATOR, f"uid-{number}")
+
+
+class Evidence:
+    """Writes enrolment's events into one home's audit log. Raises ``StoreFault`` (audit-io)."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._actor = operator()
+
+    def generated(self, header: KitHeader, fingerprint: bytes) -> None:
+        """A hub made a kit, and the link exists."""
+        size = sum(header.material_bytes(direction) for direction in Direction)
+        details = {"pad": _PADS[header.kind], "pad_bytes": size}
+        self._happened(events.ENROLMENT_GENERATED, header, fingerprint, details)
+
+    def imported(self, header: KitHeader, fingerprint: bytes) -> None:
+        """A KME imported a kit, and the link exists."""
+        self._happened(events.ENROLMENT_IMPORTED, header, fingerprint, {"pad": _PADS[header.kind]})
+
+    def activated(self, realm: RealmName) -> None:
+        """Kits of enough hubs agree: the realm is in force."""
+        self._emit(Event(events.ENROLMENT_ACTIVATED, self._actor, (Subject.realm(realm),)))
+
+    @contextmanager
+    def of_refusals(self, kind: Kind, *subjects: Subject) -> Iterator[None]:
+        """Record what is refused, or fails, meanwhile."""
+        try:
+            yield
+        except SkexError as error:
+            self._emit(Event(kind, self._actor, subjects, verdict=Verdict.REFUSED, cause=error.code))
+            raise
+
+    def _happened(
+        self, kind: Kind, header: KitHeader, fingerprint: bytes, details: dict[str, object]
+    ) -> None:
+        subjects = (
+            Subject.hub(header.hub),
+            Subject.kme(header.kme),
+            Subject.link(header.link_id),
+            Subject(SubjectKind.KIT, fingerprint.hex()),
+        )
+        self._emit(Event(kind, self._actor, subjects, verdict=Verdict.ALLOWED, details=details))
+
+    def _emit(self, event: Event) -> None:
+        self._audit.emit(event)
