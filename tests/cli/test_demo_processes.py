@@ -41,8 +41,15 @@ def with_daemons(logs: Path, scene: Callable[[Daemons], Awaitable[None]]) -> Non
     asyncio.run(play())
 
 
+def says(log: Path, word: str) -> bool:
+    return word in log.read_text()
+
+
 async def until_said(log: Path, word: str) -> None:
-    await until(lambda: word in log.read_text(), "the word", seconds=10)
+    async def said() -> bool:
+        return says(log, word)
+
+    await until(said, "the word", seconds=10)
 
 
 def test_output_of_a_command_is_its_stdout_and_input_reaches_it() -> None:
@@ -103,8 +110,12 @@ def test_a_daemon_that_ignores_sigterm_is_killed_after_the_bound(
 def test_a_daemon_that_crashed_is_reported_with_its_last_words(tmp_path: Path) -> None:
     async def scene(daemons: Daemons) -> None:
         await daemons.start("weak", python("raise SystemExit('out of luck')"))
+
+        async def check() -> None:
+            daemons.check("weak")
+
         with pytest.raises(Refused, match=r"(?s)weak ended with 1: .*out of luck"):
-            await until(lambda: daemons.check("weak"), "nothing", seconds=10)
+            await until(check, "nothing", seconds=10)
 
     with_daemons(tmp_path, scene)
 
@@ -142,10 +153,13 @@ def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     source = f"import os, pathlib; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); {FOREVER}"
 
+    async def started() -> bool:
+        return mark.exists() and mark.read_text() != ""
+
     async def play() -> None:
         async with asyncio.TaskGroup() as group:
             work = group.create_task(run(python(source)))
-            await until(lambda: mark.exists() and mark.read_text() != "", "its pid", seconds=10)
+            await until(started, "its pid", seconds=10)
             work.cancel()
 
     asyncio.run(play())
@@ -153,5 +167,8 @@ def test_a_cancelled_command_is_killed(tmp_path: Path) -> None:
 
 
 def test_what_does_not_come_in_time_is_named() -> None:
+    async def never() -> bool:
+        return False
+
     with pytest.raises(Refused, match=r"demo-failed.*the moon did not come within 0\.05 s"):
-        asyncio.run(until(lambda: None, "the moon", seconds=0.05))
+        asyncio.run(until(never, "the moon", seconds=0.05))

@@ -15,6 +15,7 @@ import skex
 from skex.cli.common import EXIT_CODES, Entry, Root
 
 NOUNS: Final = {
+    "demo": Entry("skex.cli.demo", "demo", "The whole system at work on this machine, in a minute."),
     "realm": Entry("skex.cli.realm", "realm", "Realm files: which hubs work together."),
     "hub": Entry("skex.cli.hub", "hub", "Hubs: make a home, change its realm file."),
     "kme": Entry("skex.cli.kme", "kme", "KMEs: make a home."),

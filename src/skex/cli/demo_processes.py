@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,7 +65,7 @@ async def checked(argv: Sequence[str], *, stdin: bytes = b"") -> bytes:
     return output.stdout
 
 
-async def until(ready: Callable[[], object], what: str, *, seconds: float) -> None:
+async def until(ready: Callable[[], Awaitable[object]], what: str, *, seconds: float) -> None:
     """Return once ``ready`` returns something true; it is asked again and again.
 
     Raises ``Refused`` (demo-failed) if ``what`` did not come in time, and what ``ready`` raises.
@@ -73,7 +73,7 @@ async def until(ready: Callable[[], object], what: str, *, seconds: float) -> No
     try:
         async with asyncio.timeout(seconds):
             while True:
-                if ready():
+                if await ready():
                     return
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError as error:
@@ -96,6 +96,10 @@ class Daemons:
         """Start a process. Raises ``Refused`` (tool-missing)."""
         with _opened(self.log(name)) as log:
             self._running[name] = await _spawn(_dying_with_us(argv), stdin=DEVNULL, stdout=log, stderr=log)
+
+    def is_running(self, name: str) -> bool:
+        """Whether it was started and not ended since."""
+        return name in self._running
 
     def pid(self, name: str) -> int:
         """The process id."""

@@ -1,0 +1,165 @@
+"""``skex demo``: the whole system on this machine, with real processes, stock tools and real faults."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import click
+
+from skex.base import codes
+from skex.base.errors import Refused
+from skex.cli.common import Verb, result
+from skex.cli.demo_processes import Daemons
+from skex.cli.demo_realm import HUBS, PEERS, RESERVE_KEYS, THRESHOLD, DemoRealm
+from skex.cli.demo_report import Report, as_data, as_text, scene_text
+from skex.cli.demo_scenes import MESSAGE, Cost, Delivery, Outcome, Play, Scene, Stage, fault_scenes
+from skex.runtime import auditfile, clock
+
+Seen: TypeAlias = tuple[Delivery, Sequence[Cost], Sequence[Scene]]
+TOOLS: Final = ("curl", "openssl")
+"""The stock programs that play the applications."""
+
+
+@click.command(cls=Verb)
+@click.option(
+    "--keep", is_flag=True, help="Leave the homes, logs and files for a look; they are named at the end."
+)
+@click.option(
+    "--liar",
+    default="",
+    metavar="COMMAND",
+    help="A command that runs the hub in --home as a hub that lies, for the scene that needs one.",
+)
+def demo(*, keep: bool, liar: str) -> None:
+    r"""Show skex at work on this machine: a minute, no set-up, nothing left behind.
+
+    Runs five hubs and two KMEs as processes of their own in temporary homes, on loopback; enrols them
+    with kits; takes a key at both ends with curl; secures a TLS 1.3 connection between two openssl
+    processes with it. Then hubs are killed, one lies, and a KME crashes.
+
+    \b
+    Example:
+      skex demo --json
+    """
+    _require(TOOLS)
+    started = clock.now()
+    with _directory(keep=keep) as root, _bytecode_in(root):
+        seen = asyncio.run(_unless_stopped(_demonstrate(root, shlex.split(liar))))
+        records = sum(_audited(root / name) for name in (*HUBS, *PEERS))
+    report = Report(*seen, records, clock.now() - started, str(root) if keep else None)
+    result(as_data(report), as_text(report))
+    if not report.is_good:
+        names = ", ".join(scene.name for scene in report.scenes if scene.outcome is Outcome.FAILED)
+        raise Refused(codes.DEMO_FAILED, f"of its scenes: {names}")
+
+
+async def _demonstrate(root: Path, liar: Sequence[str]) -> Seen:
+    async with _realm(root, liar) as realm:
+        stage = Stage(realm, root)
+        _say(f"{len(HUBS)} hubs, any {THRESHOLD} of which rebuild a key, and two KMEs; a home for each.")
+        _say("Every hub makes a kit for each KME: derived pads for north, table pads for south.")
+        await realm.enrol()
+        _say("Seven processes start; the KMEs import their kits, and fill their reserves.")
+        await realm.start()
+        await realm.settle()
+        await realm.wait(lambda one: one.reserve >= RESERVE_KEYS, "full reserves")
+        delivery = await stage.deliver()
+        _say(f"web@north asked north's ETSI 014 door for a key:\n    {delivery.command}")
+        _say(f"db@south took key {delivery.key_id} from south's door: the same key.")
+        _say(f"Two openssl processes speak {delivery.handshake.suite} with it: {MESSAGE!r} crossed.")
+        costs = await stage.measure()
+        _say("Now faults. Before each one the reserves are drained, so that a key has to be established.")
+        return delivery, costs, [await _play(one) for one in fault_scenes(stage, with_liar=bool(liar))]
+
+
+async def _play(play: Play) -> Scene:
+    scene = await play.run()
+    _say(scene_text(scene))
+    return scene
+
+
+def _audited(home: Path) -> int:
+    """How many records an audit log has. Raises ``StoreFault`` (audit-damaged) unless its chain is whole."""
+    report = auditfile.verify(home / "audit")
+    report.require_sound()
+    return report.records
+
+
+@asynccontextmanager
+async def _realm(root: Path, liar: Sequence[str]) -> AsyncIterator[DemoRealm]:
+    """A realm whose processes are gone at the end, whatever ended it."""
+    logs = root / "logs"
+    logs.mkdir()
+    daemons = Daemons(logs)
+    try:
+        yield DemoRealm(root, daemons, liar)
+    finally:
+        await daemons.stop_all()
+
+
+# ── around it ───────────────────────────────────────────────────────────────────────────────────
+def _require(tools: Sequence[str]) -> None:
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        raise Refused(codes.TOOL_MISSING, ", ".join(missing))
+
+
+@contextmanager
+def _directory(*, keep: bool) -> Iterator[Path]:
+    """A private directory, which is gone at the end unless it is to be kept."""
+    root = Path(tempfile.mkdtemp(prefix="skex-demo-"))
+    try:
+        yield root
+    finally:
+        if keep:
+            _say(f"Everything is kept in {root}: homes, logs, keys. Remove it when you have seen enough.")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _bytecode_in(root: Path) -> Iterator[None]:
+    """Where Python is told to keep no bytecode, forty commands would compile everything forty times."""
+    before = dict(os.environ)
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(root / "bytecode")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, Seen]) -> Seen:
+    """Do the work; the first signal to stop cancels it, and it cleans up undisturbed by further ones.
+
+    Raises ``KeyboardInterrupt`` where it was stopped.
+    """
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+    told: list[int] = []
+
+    def stop(number: int) -> None:
+        if main is not None and not told:
+            told.append(number)
+            main.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _say(text: str) -> None:
+    """Talk goes to stderr, with --json too: it takes a while, and somebody may be watching."""
+    click.echo(text, err=True)

@@ -1,0 +1,303 @@
+"""A whole realm on one machine: five hubs and two KMEs, each a process with a home and a store of its own.
+
+Everything is done with the product's own commands, as operators would on separate machines; only the
+ports differ: the system chooses them. It must not know what is shown with the realm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from skex.base.errors import DeliveryFault
+from skex.base.ids import KmeName, SaeId
+from skex.cli.admin import ask
+from skex.cli.demo_processes import Daemons, checked, failed, until
+from skex.cli.files import PRIVATE, write_new
+from skex.daemon.starting import PORTS_FILE
+from skex.policy.starters import default_hub_policy, default_kme_policy
+from skex.runtime import entropy
+
+REALM: Final = "demo"
+HUBS: Final = ("hub-1", "hub-2", "hub-3", "hub-4", "hub-5")
+THRESHOLD: Final = 3
+NORTH: Final = KmeName("north")
+SOUTH: Final = KmeName("south")
+PEERS: Final = {NORTH: SOUTH, SOUTH: NORTH}
+SAES: Final = {NORTH: SaeId("web@north"), SOUTH: SaeId("db@south")}
+RESERVE_KEYS: Final = 256
+"""How many keys are kept ready for the other KME."""
+TABLE: Final = "2MiB"
+"""Each direction's table pad between a hub and the south: plenty for a minute."""
+
+_LOOPBACK: Final = "127.0.0.1"
+_START_SECONDS: Final = 20
+_SETTLE_SECONDS: Final = 20
+"""Longer than the wait between two tries to reach a hub that was gone for some seconds."""
+_SKEX: Final = (sys.executable, "-m", "skex")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a KME says of itself. ``hubs`` are those connected, ``blamed`` those caught with a wrong share.
+
+    ``pad_used`` are the bytes that this connection's records cost, by hub.
+    """
+
+    ready: bool
+    filling: bool
+    hubs: frozenset[str]
+    blamed: frozenset[str]
+    reserve: int
+    pad: str
+    pad_used: Mapping[str, int]
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Status:
+        """Read the answer of ``status``."""
+        up = [one for one in answer["hubs"] if one["connected"]]
+        return cls(
+            ready=answer["ready"],
+            filling=answer["filling"],
+            hubs=frozenset(one["hub"] for one in up),
+            blamed=frozenset(one["hub"] for one in answer["hubs"] if one["blamed"]),
+            reserve=sum(one["keys"] for one in answer["reserves"]),
+            pad=answer["hubs"][0]["pad"],
+            pad_used={one["hub"]: sum(one["pad_bytes_used"].values()) for one in up},
+        )
+
+
+class DemoRealm:
+    """The realm in ``root``. Its daemons are ended by whoever made ``daemons``."""
+
+    def __init__(self, root: Path, daemons: Daemons, liar: Sequence[str] = ()) -> None:
+        """``liar`` is the command that runs a hub's home as a hub that lies."""
+        self._root = root
+        self._daemons = daemons
+        self._liar = tuple(liar)
+        self._slots = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self.ports: dict[str, int] = {}
+        """Where each daemon listens, once it ran."""
+
+    def home(self, name: str) -> Path:
+        """The home of a hub or a KME."""
+        return self._root / name
+
+    @property
+    def has_liar(self) -> bool:
+        """Whether a hub can be made to lie."""
+        return bool(self._liar)
+
+    # ── enrolment ───────────────────────────────────────────────────────────────────────────────
+    async def enrol(self) -> None:
+        """Make the realm file, the hubs' homes, and at each hub a kit for each KME."""
+        (self._root / "kits").mkdir(mode=0o700)
+        # A realm file names addresses; the KMEs are told the real ones, which nobody knows yet.
+        hubs = [part for hub in HUBS for part in ("--hub", f"{hub}={_LOOPBACK}:7300")]
+        await self._skex("realm", "init", REALM, "-k", str(THRESHOLD), *hubs, "-o", self._realm_file)
+        await _all(self._make_hub(hub) for hub in HUBS)
+
+    async def _make_hub(self, hub: str) -> None:
+        listen = ("--listen", f"{_LOOPBACK}:0")
+        await self._skex("hub", "init", hub, "--realm", self._realm_file, *listen, home=hub)
+        self._configure(hub, "hub.toml")
+        (self.home(hub) / "policy.toml").write_text(default_hub_policy(tuple(PEERS)))
+        write_new(self._passphrase(hub), entropy.random_bytes(16).hex().encode(), PRIVATE)
+        await self._skex(
+            "kit", "create", NORTH, "-o", self._kit(hub, NORTH), *self._way(hub, NORTH), home=hub
+        )
+        table = ("--table", TABLE, "--in-clear")
+        await self._skex("kit", "create", SOUTH, "-o", self._kit(hub, SOUTH), *table, home=hub)
+
+    def _way(self, hub: str, kme: KmeName) -> tuple[str, ...]:
+        """Derived pads' seeds travel under a passphrase; for tables that would be a weaker claim."""
+        return ("--passphrase-file", str(self._passphrase(hub))) if kme == NORTH else ()
+
+    async def _make_kme(self, kme: KmeName) -> None:
+        home, peer = self.home(kme), PEERS[kme]
+        hubs = [part for hub in HUBS for part in ("--hub-address", f"{hub}={_LOOPBACK}:{self.ports[hub]}")]
+        await self._skex("kme", "init", kme, "--etsi014", f"{_LOOPBACK}:0", *hubs, home=kme)
+        self._configure(kme, "kme.toml")
+        with (home / "kme.toml").open("a") as file:
+            file.write(f'\n[[reserve]]\npeer = "{peer}"\nlow = {RESERVE_KEYS // 2}\nhigh = {RESERVE_KEYS}\n')
+        (home / "policy.toml").write_text(default_kme_policy([peer], [SAES[kme]], [SAES[peer]]))
+        for hub in HUBS:
+            await self._skex("kit", "import", self._kit(hub, kme), *self._way(hub, kme), home=kme)
+            self._kit(hub, kme).unlink()
+
+    def _configure(self, name: str, file: str) -> None:
+        """Daemons refuse root unless they are told; where the demonstration is root, they must be too."""
+        if os.geteuid() == 0:
+            _replace_line(self.home(name) / file, "#allow_root = false", "allow_root = true")
+
+    # ── certificates ────────────────────────────────────────────────────────────────────────────
+    @property
+    def authority(self) -> Path:
+        """The certificate of the small authority that doors and SAEs trust."""
+        return self._root / "ca" / "ca.pem"
+
+    def credentials(self, kme: KmeName) -> tuple[Path, Path]:
+        """The certificate and the key of the SAE at a KME."""
+        directory = self._root / "saes"
+        return directory / f"{SAES[kme]}.pem", directory / f"{SAES[kme]}.key"
+
+    async def _certify(self) -> None:
+        await self._skex("ca", "init", "--directory", self.authority.parent)
+        await _all(self._certify_site(kme) for kme in PEERS)
+
+    async def _certify_site(self, kme: KmeName) -> None:
+        """A certificate for the KME's door, put where it looks for it, and one for its SAE."""
+        issued = ("--ca", self.authority.parent, "-o")
+        tls = self.home(kme) / "tls"
+        await self._skex("ca", "issue", "kme", kme, "--host", _LOOPBACK, *issued, tls)
+        (tls / f"{kme}.pem").rename(tls / "server.pem")
+        (tls / f"{kme}.key").rename(tls / "server.key")
+        shutil.copyfile(self.authority, tls / "ca.pem")
+        await self._skex("ca", "issue", "sae", SAES[kme], *issued, self._root / "saes")
+
+    # ── running ─────────────────────────────────────────────────────────────────────────────────
+    async def start(self) -> None:
+        """Run the hubs; make the KMEs, which import their kits; run them too."""
+        await _all(self.start_hub(hub) for hub in HUBS)
+        await _all(self._make_kme(kme) for kme in PEERS)
+        await self._certify()
+        await _all(self.start_kme(kme) for kme in PEERS)
+
+    async def start_hub(self, hub: str) -> None:
+        """Run a hub until it listens; from its second start on at the port that KMEs know."""
+        await self._start(hub, (*_SKEX, "hub", "run", "--home", str(self.home(hub))), "hub")
+
+    async def _start_liar(self, hub: str) -> None:
+        """Run a hub's home as a hub that lies."""
+        await self._start(hub, (*self._liar, "--home", str(self.home(hub))), "hub")
+
+    async def raise_hubs(self, liar: str = "") -> None:
+        """Run every hub that does not run, and ``liar`` as a liar."""
+        if liar and self._daemons.is_running(liar):
+            await self._daemons.stop(liar)
+        down = [hub for hub in HUBS if not self._daemons.is_running(hub)]
+        await _all(self._start_liar(hub) if hub == liar else self.start_hub(hub) for hub in down)
+
+    async def start_kme(self, kme: KmeName) -> None:
+        """Run a KME until its door is open."""
+        await self._start(kme, (*_SKEX, "kme", "run", "--home", str(self.home(kme))), "etsi014")
+
+    async def _start(self, name: str, argv: Sequence[str], door: str) -> None:
+        ports = self.home(name) / PORTS_FILE
+        ports.unlink(missing_ok=True)
+        await self._daemons.start(name, argv)
+
+        async def listens() -> bool:
+            self._daemons.check(name)
+            return ports.exists()
+
+        await until(listens, f"{name}'s port", seconds=_START_SECONDS)
+        port = json.loads(ports.read_text())[door]
+        if name in HUBS and name not in self.ports:
+            _replace_line(
+                self.home(name) / "hub.toml",
+                f'address = "{_LOOPBACK}:0"',
+                f'address = "{_LOOPBACK}:{port}"',
+            )
+        self.ports[name] = port
+
+    async def kill(self, *names: str) -> None:
+        """End daemons as a crash would."""
+        await _all(self._daemons.kill(name) for name in names)
+
+    async def stop(self) -> None:
+        """Ask every daemon to end."""
+        await self._daemons.stop_all()
+
+    # ── asking ──────────────────────────────────────────────────────────────────────────────────
+    async def status(self, kme: KmeName) -> Status:
+        """How a KME stands. Raises ``DeliveryFault`` (daemon-unreachable)."""
+        return Status.of(await asyncio.to_thread(ask, self.home(kme), "status"))
+
+    async def fill(self, *, filling: bool) -> None:
+        """Switch the filling of both KMEs' reserves on or off."""
+        await _all(self._reserve(kme, {"filling": filling}) for kme in PEERS)
+
+    async def fill_north(self) -> None:
+        """Switch the filling of the north's reserve on, and leave the south's as it is."""
+        await self._reserve(NORTH, {"filling": True})
+
+    async def drain(self) -> None:
+        """Empty both reserves and keep them empty: the next key has to be established."""
+        await self.fill(filling=False)
+        await _all(self._reserve(kme, {"drain": peer}) for kme, peer in PEERS.items())
+        for kme in PEERS:
+            status = await self.status(kme)
+            if status.reserve or status.filling:
+                raise failed(f"{kme} still has {status.reserve} keys in reserve")
+
+    async def settle(self, hubs: int = len(HUBS)) -> None:
+        """Return once both KMEs may deliver and are connected with so many hubs."""
+        await self.wait(lambda one: one.ready and len(one.hubs) == hubs, f"links with {hubs} hubs")
+
+    async def wait(
+        self, wanted: Callable[[Status], bool], what: str, kmes: Iterable[KmeName] = tuple(PEERS)
+    ) -> None:
+        """Return once every KME named stands as wanted. Raises ``Refused`` (demo-failed)."""
+
+        async def reached() -> bool:
+            for kme in kmes:
+                self._daemons.check(kme)
+                try:
+                    if not wanted(await self.status(kme)):
+                        return False
+                except DeliveryFault:
+                    return False
+            return True
+
+        await until(reached, what, seconds=_SETTLE_SECONDS)
+
+    async def _reserve(self, kme: KmeName, arguments: Mapping[str, Any]) -> None:
+        await asyncio.to_thread(ask, self.home(kme), "reserve", arguments)
+
+    # ── helpers ─────────────────────────────────────────────────────────────────────────────────
+    @property
+    def _realm_file(self) -> Path:
+        return self._root / "realm.cbor"
+
+    def _kit(self, hub: str, kme: KmeName) -> Path:
+        return self._root / "kits" / f"{hub}-{kme}.kit"
+
+    def _passphrase(self, hub: str) -> Path:
+        return self._root / "kits" / f"{hub}.passphrase"
+
+    async def _skex(self, *arguments: str | Path, home: str | None = None) -> None:
+        """Run one of the product's own commands, as its operator would."""
+        where = () if home is None else ("--home", str(self.home(home)))
+        async with self._slots:
+            await checked((*_SKEX, *map(str, arguments), "--json", *where))
+
+
+def _replace_line(path: Path, old: str, new: str) -> None:
+    """Change one whole line of a file. Raises ``Refused`` (demo-failed) if it does not stand there once."""
+    changed, count = re.subn(f"^{re.escape(old)}$", lambda _: new, path.read_text(), flags=re.MULTILINE)
+    if count != 1:
+        raise failed(f"{path.name} has {count} lines '{old}'")
+    path.write_text(changed)
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do things beside each other; the first failure ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from errors
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
