@@ -109,6 +109,121 @@ class Heard:
     sent: list[messages.Message] = field(default_factory=list)
 
 
+class Life:
+    """The ports of one life's engine. Once that life is over they do nothing: the process is gone."""
+
+    def __init__(self, end: NetKme) -> None:
+        self.end = end
+        self.net = end.net
+        self.over = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._uncommitted: list[tuple[Sequence[Change], Callable[[], None]]] = []
+        self._committing = False
+        self._ordinal = 0
+        self.tokens: dict[tuple[HubName, int], Hashable] = {}
+
+    def stop(self) -> None:
+        """Die: what was not committed never happened, and nobody hears anything any more."""
+        self.over = True
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    def later(self, delay: float, call: Callable[..., None], *arguments: object) -> None:
+        """Call back, if this life is not over by then."""
+        self.net.loop.call_later(delay, self._guarded(call), *arguments)
+
+    def _guarded(self, call: Callable[..., None]) -> Callable[..., None]:
+        def guarded(*arguments: object) -> None:
+            if not self.over:
+                call(*arguments)
+
+        return guarded
+
+    def now(self) -> float:
+        """The loop's time."""
+        return self.net.now()
+
+    def random(self, count: int) -> bytes:
+        """Seeded."""
+        return self.net.chance.randbytes(count)
+
+    def secret(self, count: int) -> Secret:
+        """Seeded."""
+        return Secret(self.net.chance.randbytes(count))
+
+    def submit(self, changes: Sequence[Change], then: Callable[[], None]) -> None:
+        """Durable after a while, many sets together; told in order."""
+        if self.over:
+            return
+        if not changes and not self._uncommitted and not self._committing:
+            then()
+            return
+        # There are no links here, so nothing of them is kept.
+        kept = tuple(change for change in changes if not isinstance(change, LinkFrozen))
+        self._uncommitted.append((kept, then))
+        self._commit_soon()
+
+    def _commit_soon(self) -> None:
+        if self._uncommitted and not self._committing:
+            self._committing = True
+            self.later(self.net.commit_time(), self._commit)
+
+    def _commit(self) -> None:
+        batch = tuple(self._uncommitted)
+        self._uncommitted.clear()
+        self.end.store.commit([changes for changes, _ in batch if changes])
+        for _, then in batch:
+            self._guarded(then)()
+        self._committing = False
+        self._commit_soon()
+
+    async def read_keys(self, role: Role, name: KmeName, keys: Sequence[KeyRange]) -> tuple[Secret, ...]:
+        """As the store has them after a while."""
+        return await self.end.read_keys(role, name, keys)
+
+    async def emptied(self) -> Sequence[BatchDropped]:
+        """As the store says after a while."""
+        await asyncio.sleep(self.net.commit_time())
+        return self.end.store.emptied()
+
+    def send(self, send: traffic.SendToHub) -> None:
+        """Across the wire's encoding; a hub that is down loses it."""
+        self._ordinal += 1
+        self.tokens[send.hub, self._ordinal] = send.token
+        self.end.heard_here.sent.append(send.message)
+        body = messages.encode_message(send.message)
+        message = messages.decode_message(body, Direction.TO_HUB)
+        one = self.net.hubs[send.hub]
+        self.later(self.net.transit(), one.from_kme, self.end.name, self._ordinal, message)
+
+    def search(self, search: Search, done: Callable[[Outcome], None]) -> None:
+        """At once."""
+        outcome = reconstruct(search)
+        search.wipe()
+        self.later(0, done, outcome)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Cancellable:
+        """The loop's own."""
+        return self.end.call_at(when, self._guarded(callback))
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Kept until it ends or this life does; a failure fails the test."""
+        if self.over:
+            work.close()
+            return
+        task = self.net.loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def threshold_floor(self, name: KmeName) -> int:
+        """As the machines' port says."""
+        return self.end.threshold_floor(name)
+
+    def heard(self, notice: kme.KmeNotice) -> None:
+        """Remember it."""
+        self.end.heard_here.notices.append(notice)
+
+
 class NetKme:
     """One KME: machines, engine, held keys and service; ports of all of them."""
 
@@ -131,20 +246,14 @@ class NetKme:
         self.demanded: Callable[[Requirements], Requirements] = lambda asked: asked
         self.accepts = True
         self.deaf = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._life = 0
         self.up = False
         self.start()
 
     # ── life and death ──────────────────────────────────────────────────────────────────────────
     def start(self) -> None:
         """Start with what the store holds; links come up at once."""
-        self._life += 1
         self.up = True
-        self._uncommitted: list[tuple[Sequence[Change], Callable[[], None]]] = []
-        self._committing = False
-        self._ordinal = 0
-        self._tokens: dict[tuple[HubName, int], Hashable] = {}
+        self.life = Life(self)
         net, now = self.net, self.net.now()
         links = {one: LinkId(one.encode()[-8:].rjust(8, b"-")) for one in net.hubs}
         self.incarnation = Incarnation(net.chance.randbytes(16))
@@ -155,7 +264,7 @@ class NetKme:
         reserve.load(kept)
         self.held.load(kept, state.peer_messages.assigned, now)
         ports = kme.Ports(self, self.store, self, self)
-        self.engine = Engine(kme.KmeCore(identity, ports, 2, state, now), reserve, self.held, self)
+        self.engine = Engine(kme.KmeCore(identity, ports, 2, state, now), reserve, self.held, self.life)
         self.service = Keys(
             realm=net.realm.name,
             name=self.name,
@@ -171,12 +280,10 @@ class NetKme:
                 self.link(one)
 
     def stop(self) -> None:
-        """Die: what was not committed never happened, and nobody hears anything any more."""
-        self._life += 1
+        """Die at this moment."""
         self.up = False
+        self.life.stop()
         self.engine.stop()
-        for task in tuple(self._tasks):
-            task.cancel()
         for one in self.net.hubs.values():
             if self.name in one.relay.connected:
                 one.handle(traffic.KmeDown(self.name))
@@ -196,13 +303,20 @@ class NetKme:
 
     def later(self, delay: float, call: Callable[..., None], *arguments: object) -> None:
         """Call back, unless this KME died meanwhile."""
-        life = self._life
+        self.life.later(delay, call, *arguments)
 
-        def guarded() -> None:
-            if life == self._life:
-                call(*arguments)
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something until it ends or this KME dies."""
+        self.life.spawn(work, name)
 
-        self.net.loop.call_later(delay, guarded)
+    def call_at(self, when: float, callback: Callable[[], None]) -> Cancellable:
+        """The loop's own."""
+        return self.net.loop.call_at(when, callback)
+
+    async def read_keys(self, role: Role, name: KmeName, keys: Sequence[KeyRange]) -> tuple[Secret, ...]:
+        """As the store has them after a while."""
+        await asyncio.sleep(self.net.commit_time())
+        return self.store.read_keys(role, name, keys)
 
     def from_hub(self, name: HubName, ordinal: int, message: messages.Message) -> None:
         """A hub said something."""
@@ -210,94 +324,14 @@ class NetKme:
             case _ if self.deaf or not self.net.hubs[name].up:
                 pass
             case messages.Done(request):
-                token = self._tokens.get((name, request))
+                token = self.life.tokens.get((name, request))
                 self.engine.handle(traffic.AnsweredByHub(name, token, None))
             case messages.Refuse(request, refusal):
-                token = self._tokens.get((name, request))
+                token = self.life.tokens.get((name, request))
                 if token is not None:
                     self.engine.handle(traffic.AnsweredByHub(name, token, refusal))
             case _:
                 self.engine.handle(traffic.FromHub(name, ordinal, message))
-
-    # ── ports of the engine ─────────────────────────────────────────────────────────────────────
-    def now(self) -> float:
-        """The loop's time."""
-        return self.net.now()
-
-    def random(self, count: int) -> bytes:
-        """Seeded."""
-        return self.net.chance.randbytes(count)
-
-    def secret(self, count: int) -> Secret:
-        """Seeded."""
-        return Secret(self.net.chance.randbytes(count))
-
-    def submit(self, changes: Sequence[Change], then: Callable[[], None]) -> None:
-        """Durable after a while, many sets together; told in order."""
-        if not changes and not self._uncommitted and not self._committing:
-            then()
-            return
-        # There are no links here, so nothing of them is kept.
-        kept = tuple(change for change in changes if not isinstance(change, LinkFrozen))
-        self._uncommitted.append((kept, then))
-        self._commit_soon()
-
-    def _commit_soon(self) -> None:
-        if self._uncommitted and not self._committing:
-            self._committing = True
-            self.later(self.net.commit_time(), self._commit)
-
-    def _commit(self) -> None:
-        life, batch = self._life, tuple(self._uncommitted)
-        self._uncommitted.clear()
-        self.store.commit([changes for changes, _ in batch if changes])
-        for _, then in batch:
-            if life == self._life:
-                then()
-        if life == self._life:
-            self._committing = False
-            self._commit_soon()
-
-    async def read_keys(self, role: Role, name: KmeName, keys: Sequence[KeyRange]) -> tuple[Secret, ...]:
-        """As the store has them after a while."""
-        await asyncio.sleep(self.net.commit_time())
-        return self.store.read_keys(role, name, keys)
-
-    async def emptied(self) -> Sequence[BatchDropped]:
-        """As the store says after a while."""
-        await asyncio.sleep(self.net.commit_time())
-        return self.store.emptied()
-
-    def send(self, send: traffic.SendToHub) -> None:
-        """Across the wire's encoding; a hub that is down loses it."""
-        self._ordinal += 1
-        self._tokens[send.hub, self._ordinal] = send.token
-        self.heard_here.sent.append(send.message)
-        body = messages.encode_message(send.message)
-        message = messages.decode_message(body, Direction.TO_HUB)
-        one, ordinal = self.net.hubs[send.hub], self._ordinal
-        self.later(self.net.transit(), one.from_kme, self.name, ordinal, message)
-
-    def search(self, search: Search, done: Callable[[Outcome], None]) -> None:
-        """At once."""
-        outcome = reconstruct(search)
-        search.wipe()
-        self.later(0, done, outcome)
-
-    def call_at(self, when: float, callback: Callable[[], None]) -> Cancellable:
-        """The loop's own."""
-        life = self._life
-        return self.net.loop.call_at(when, lambda: callback() if life == self._life else None)
-
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Kept until it ends; a failure fails the test."""
-        task = self.net.loop.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def heard(self, notice: kme.KmeNotice) -> None:
-        """Remember it."""
-        self.heard_here.notices.append(notice)
 
     # ── ports of the machines ───────────────────────────────────────────────────────────────────
     def own_claim(self, hubs: Sequence[Coordinate]) -> Claim:
