@@ -169,6 +169,11 @@ class DerivedPad(TakingPad):
         return kdf.advance(kdf.advance(chain_key, jump), index - self._index - jump)
 
 
+def own_mark(file: PadFile, identity: Identity) -> int:
+    """The mark that the file itself states. Raises ``StoreFault``: pad-corrupt, pad-short-read."""
+    return _newest_state(file, identity).index
+
+
 def _check_jump(steps: int, bound: int) -> None:
     if steps > bound:
         raise StoreFault(codes.PAD_JUMP, f"more than {bound} steps")

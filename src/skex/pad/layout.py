@@ -72,12 +72,26 @@ def open_identified(
     """
     file = fs.open(path)
     try:
-        identity = _read_identity(file)
+        identity = read_identity(file)
         _require_owner(identity, kind, link_id, direction)
     except BaseException:
         file.close()
         raise
     return file, identity
+
+
+def read_identity(file: PadFile) -> Identity:
+    """Who a file says it is. Raises ``StoreFault``: pad-short-read, pad-corrupt."""
+    data = read_exactly(file, 0, _IDENTITY.size + _DIGEST_BYTES)
+    packed = data[: _IDENTITY.size]
+    if data[_IDENTITY.size :] != _identity_digest(packed):
+        raise StoreFault(codes.PAD_CORRUPT, "no valid identity: cut off while it was created, or damaged")
+    magic, version, kind, direction, zero, capacity, link_id = _IDENTITY.unpack(packed)
+    if magic != _MAGIC or version != VERSION:
+        raise StoreFault(codes.PAD_CORRUPT, f"layout version {version}")
+    if kind not in tuple(PadKind) or direction not in tuple(Direction) or zero or not capacity:
+        raise StoreFault(codes.PAD_CORRUPT, "identity field out of range")
+    return Identity(PadKind(kind), LinkId(link_id), Direction(direction), capacity)
 
 
 def read_slot(file: PadFile, identity: Identity, number: int) -> bytes | None:
@@ -126,16 +140,3 @@ def _identity_digest(packed: bytes) -> bytes:
 def _require_owner(identity: Identity, kind: PadKind, link_id: LinkId, direction: Direction) -> None:
     if (identity.kind, identity.link_id, identity.direction) != (kind, link_id, direction):
         raise StoreFault(codes.PAD_CORRUPT, "it is another link's, direction's or kind's pad")
-
-
-def _read_identity(file: PadFile) -> Identity:
-    data = read_exactly(file, 0, _IDENTITY.size + _DIGEST_BYTES)
-    packed = data[: _IDENTITY.size]
-    if data[_IDENTITY.size :] != _identity_digest(packed):
-        raise StoreFault(codes.PAD_CORRUPT, "no valid identity: cut off while it was created, or damaged")
-    magic, version, kind, direction, zero, capacity, link_id = _IDENTITY.unpack(packed)
-    if magic != _MAGIC or version != VERSION:
-        raise StoreFault(codes.PAD_CORRUPT, f"layout version {version}")
-    if kind not in tuple(PadKind) or direction not in tuple(Direction) or zero or not capacity:
-        raise StoreFault(codes.PAD_CORRUPT, "identity field out of range")
-    return Identity(PadKind(kind), LinkId(link_id), Direction(direction), capacity)

@@ -96,7 +96,7 @@ class TablePad(TakingPad):
         with translated(), ExitStack() as undo:
             file, identity = open_identified(fs, path, PadKind.TABLE, link_id, direction)
             undo.callback(file.close)
-            require_size(file, HEADER_BYTES + identity.capacity * UNIT_BYTES)
+            require_size(file, required_size(identity))
             check_store_mark(store_mark, identity.capacity)
             pad = cls(file, identity, store_mark, unmask)
             pad.erase_below_mark()
@@ -151,6 +151,16 @@ def _write_data(file: PadFile, chunks: Iterable[bytes], mask: Mask) -> int:
     if waiting or not units:
         raise LocalBug(codes.BAD_ARGUMENT, f"{len(waiting)} bytes behind {units} units")
     return units
+
+
+def required_size(identity: Identity) -> int:
+    """How long a whole pad file of this kind is, in bytes."""
+    return HEADER_BYTES + identity.capacity * UNIT_BYTES
+
+
+def own_mark(file: PadFile, identity: Identity) -> int:
+    """The mark that the file itself states. Raises ``StoreFault``: pad-corrupt, pad-short-read."""
+    return _read_state(file, identity)[1]
 
 
 def _read_state(file: PadFile, identity: Identity) -> tuple[int, int, int]:
