@@ -22,7 +22,8 @@ from skex.keys.engine import Cancellable, Engine
 from skex.keys.filling import ReserveMarks
 from skex.keys.held import HeldKeys
 from skex.keys.reserve import Reserve
-from skex.keys.service import Keys, KeySettings
+from skex.keys.service import Keys
+from skex.keys.settings import KeySettings
 from skex.protocol import hub, kme, peer, traffic
 from skex.protocol.changes import BatchDropped, Change, LinkFrozen, RealmAccepted, Role
 from skex.protocol.quota import Quota, Rate

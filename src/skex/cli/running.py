@@ -6,19 +6,18 @@ from collections.abc import Coroutine
 from typing import Any
 
 import click
-import uvloop
 
 from skex.base.ids import KmeName
 from skex.cli import values
 from skex.cli.admin import ask
 from skex.cli.common import Verb, result, table, talk
 from skex.cli.homes import hub_config, kme_config
-from skex.daemon.run_hub import run_hub
-from skex.daemon.run_kme import run_kme
 from skex.runtime import logs
 
 
 def _run(level: str, daemon: Coroutine[Any, Any, None]) -> None:
+    import uvloop  # noqa: PLC0415  # commands that run no daemon should not wait for its parts
+
     logs.configure(level)
     uvloop.run(daemon)
 
@@ -29,6 +28,8 @@ def hub_run() -> None:
 
     Logs are JSON lines on stderr. Where it listens stands in ports.json in the home.
     """
+    from skex.daemon.run_hub import run_hub  # noqa: PLC0415  # see _run
+
     config = hub_config()
     _run(config.log_level, run_hub(config))
 
@@ -39,6 +40,8 @@ def kme_run() -> None:
 
     Logs are JSON lines on stderr. Where its doors listen stands in ports.json in the home.
     """
+    from skex.daemon.run_kme import run_kme  # noqa: PLC0415  # see _run
+
     config = kme_config()
     _run(config.log_level, run_kme(config))
 

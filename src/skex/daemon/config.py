@@ -17,7 +17,7 @@ from skex.base.errors import Refused
 from skex.base.ids import HubName, KmeName
 from skex.daemon import options
 from skex.daemon.options import Endpoint, Entries, Layout, Option, Reader
-from skex.keys.service import KeySettings
+from skex.keys.settings import KeySettings
 
 HUB_FILE: Final = "hub.toml"
 KME_FILE: Final = "kme.toml"

@@ -22,6 +22,7 @@ from skex.keys.filling import Filling, ReserveMarks
 from skex.keys.handover import Wanted, hand_over
 from skex.keys.held import Claimed
 from skex.keys.orders import Kind, Pair
+from skex.keys.settings import KeySettings
 from skex.keys.supply import Supply
 from skex.keys.upkeep import Upkeep
 from skex.protocol.establishment import key_id
@@ -38,26 +39,6 @@ _AGAIN: Final = (
     codes.NO_COMMON_ROOT,
     codes.CONTEXT_DISAGREES,  # the next batch names the other realm epoch
 )
-
-
-@dataclass(frozen=True, slots=True)
-class KeySettings:
-    """How this KME makes and keeps keys. Counts are keys, sizes bytes, times seconds.
-
-    The reserve of each peer is filled up to ``reserve_high`` when it falls below ``reserve_low``.
-    ``held_max`` is how many keys of one peer are kept for SAEs here.
-    """
-
-    key_bytes: int = 32
-    key_bytes_min: int = limits.KEY_BYTES_MIN
-    key_bytes_max: int = limits.KEY_BYTES_MAX
-    per_request_max: int = 128
-    slaves_max: int = limits.SLAVES
-    lifetime: int = 86_400
-    batch_keys: int = 128
-    reserve_low: int = 128
-    reserve_high: int = 512
-    held_max: int = 262_144
 
 
 class SaePolicy(Protocol):

@@ -15,7 +15,7 @@ from skex.daemon import config, config_text, options
 from skex.daemon.config import HUB, KME, load_hub, load_kme, parse_hub, parse_kme
 from skex.daemon.options import Endpoint, Layout, Reader, Wrong
 from skex.delivery.etsi014.identity import IdentityField
-from skex.keys.service import KeySettings
+from skex.keys.settings import KeySettings
 
 HOME = Path("/srv/skex")
 

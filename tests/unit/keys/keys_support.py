@@ -13,7 +13,7 @@ from skex.base.errors import Refused
 from skex.base.ids import BatchId, Coordinate, HubName, Incarnation, KmeName, SaeId
 from skex.base.secret import Secret
 from skex.keys.api import DeliveredKey, Requirements
-from skex.keys.service import KeySettings
+from skex.keys.settings import KeySettings
 from skex.protocol.changes import Batch
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
