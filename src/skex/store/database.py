@@ -212,6 +212,11 @@ class Database:
                     self._connection.execute("ROLLBACK")
             raise
 
+    @property
+    def is_current(self) -> bool:
+        """Whether no migration is missing."""
+        return self._identity()[1] == len(migrations(self._kind))
+
     def migrate(self) -> None:
         """Bring the schema up to date, one transaction for each migration."""
         _, version = self._identity()

@@ -114,6 +114,16 @@ def open_sealed(
 
     Raises ``StoreFault``: store-wrong-key, and those of ``Database.open``.
     """
+    database, sealer = open_unmigrated(path, kind, master, entropy, vfs=vfs)
+    with database.closed_on_error():
+        database.migrate()
+    return database, sealer
+
+
+def open_unmigrated(
+    path: str, kind: StoreKind, master: Secret, entropy: Entropy, *, vfs: str | None = None
+) -> tuple[Database, Sealer]:
+    """An existing store file as it is, for whoever only looks; see ``open_sealed``."""
     database = Database.open(path, kind, vfs=vfs)
     with database.closed_on_error():
         rows = database.execute("SELECT salt, proof FROM sealing")
@@ -122,7 +132,6 @@ def open_sealed(
         ((salt, proof),) = rows
         sealer = Sealer(master, salt, entropy)
         sealer.check(proof)
-        database.migrate()
     return database, sealer
 
 
