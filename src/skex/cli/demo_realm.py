@@ -21,10 +21,8 @@ from skex.base.errors import DeliveryFault
 from skex.base.ids import KmeName, SaeId
 from skex.cli.admin import ask
 from skex.cli.demo_processes import Daemons, checked, failed, until
-from skex.cli.files import PRIVATE, write_new
 from skex.daemon.starting import PORTS_FILE
 from skex.policy.starters import default_hub_policy, default_kme_policy
-from skex.runtime import entropy
 
 REALM: Final = "demo"
 HUBS: Final = ("hub-1", "hub-2", "hub-3", "hub-4", "hub-5")
@@ -35,8 +33,8 @@ PEERS: Final = {NORTH: SOUTH, SOUTH: NORTH}
 SAES: Final = {NORTH: SaeId("web@north"), SOUTH: SaeId("db@south")}
 RESERVE_KEYS: Final = 256
 """How many keys are kept ready for the other KME."""
-TABLE: Final = "2MiB"
-"""Each direction's table pad between a hub and the south: plenty for a minute."""
+PADS: Final = {NORTH: (), SOUTH: ("--table", "2MiB")}
+"""What each KME's kits are asked for: derived pads, or tables that are plenty for a minute."""
 
 _LOOPBACK: Final = "127.0.0.1"
 _START_SECONDS: Final = 20
@@ -110,16 +108,9 @@ class DemoRealm:
         await self._skex("hub", "init", hub, "--realm", self._realm_file, *listen, home=hub)
         self._configure(hub, "hub.toml")
         (self.home(hub) / "policy.toml").write_text(default_hub_policy(tuple(PEERS)))
-        write_new(self._passphrase(hub), entropy.random_bytes(16).hex().encode(), PRIVATE)
-        await self._skex(
-            "kit", "create", NORTH, "-o", self._kit(hub, NORTH), *self._way(hub, NORTH), home=hub
-        )
-        table = ("--table", TABLE, "--in-clear")
-        await self._skex("kit", "create", SOUTH, "-o", self._kit(hub, SOUTH), *table, home=hub)
-
-    def _way(self, hub: str, kme: KmeName) -> tuple[str, ...]:
-        """Derived pads' seeds travel under a passphrase; for tables that would be a weaker claim."""
-        return ("--passphrase-file", str(self._passphrase(hub))) if kme == NORTH else ()
+        for kme, pads in PADS.items():
+            # In clear, because the kits stay in a private directory for some seconds.
+            await self._skex("kit", "create", kme, "-o", self._kit(hub, kme), *pads, "--in-clear", home=hub)
 
     async def _make_kme(self, kme: KmeName) -> None:
         home, peer = self.home(kme), PEERS[kme]
@@ -130,7 +121,7 @@ class DemoRealm:
             file.write(f'\n[[reserve]]\npeer = "{peer}"\nlow = {RESERVE_KEYS // 2}\nhigh = {RESERVE_KEYS}\n')
         (home / "policy.toml").write_text(default_kme_policy([peer], [SAES[kme]], [SAES[peer]]))
         for hub in HUBS:
-            await self._skex("kit", "import", self._kit(hub, kme), *self._way(hub, kme), home=kme)
+            await self._skex("kit", "import", self._kit(hub, kme), home=kme)
             self._kit(hub, kme).unlink()
 
     def _configure(self, name: str, file: str) -> None:
@@ -270,9 +261,6 @@ class DemoRealm:
 
     def _kit(self, hub: str, kme: KmeName) -> Path:
         return self._root / "kits" / f"{hub}-{kme}.kit"
-
-    def _passphrase(self, hub: str) -> Path:
-        return self._root / "kits" / f"{hub}.passphrase"
 
     async def _skex(self, *arguments: str | Path, home: str | None = None) -> None:
         """Run one of the product's own commands, as its operator would."""
