@@ -88,6 +88,15 @@ def curl(
     return Reply(int(first.split()[1]), {name.lower(): value for name, _, value in pairs}, body, first[:8])
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    for _ in range(200):
+        if condition():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("it did not happen")
+
+
 class Recorder:
     """DoorEvents into lists."""
 
@@ -115,7 +124,13 @@ class RunningDoor:
     events: Recorder
     skew: timedelta
     pki: Pki
-    stop: Callable[[], None] = lambda: None
+    stop: Callable[[], None]
+    wait: Callable[[], None]
+
+    def refusal(self) -> str:
+        """The last handshake that failed: the client may hear of it before the server's log does."""
+        until(lambda: bool(self.events.handshakes))
+        return self.events.handshakes.pop()
 
     def knock(self, sae: str, path: str, *arguments: str, stdin: bytes = b"") -> Reply:
         """curl as ``sae``."""
@@ -154,6 +169,10 @@ def running_door(
     def wall() -> datetime:
         return clock.wall() + running[0].skew
 
+    def wait() -> None:
+        thread.join(20)
+        assert not thread.is_alive()
+
     async def serve() -> None:
         door = Door(service, context, events, wall, settings=settings, supported=supported)
         port = door.bind(host, 0)
@@ -164,7 +183,7 @@ def running_door(
             if not loop.is_closed():
                 loop.call_soon_threadsafe(serving.cancel)
 
-        running.append(RunningDoor(door, port, events, timedelta(), pki, stop))
+        running.append(RunningDoor(door, port, events, timedelta(), pki, stop, wait))
         ready.set()
         await asyncio.wait([serving])
 
@@ -175,5 +194,4 @@ def running_door(
         yield running[0]
     finally:
         running[0].stop()
-        thread.join(20)
-        assert not thread.is_alive()
+        wait()

@@ -49,5 +49,6 @@ def handshake_reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"client certificate refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "TLS failed").lower().replace("_", " ")
+        # Only errors that OpenSSL itself raised have a reason.
+        return (getattr(error, "reason", None) or "TLS failed").lower().replace("_", " ")
     return str(error) or type(error).__name__

@@ -164,8 +164,6 @@ _KEY_REQUEST: Final = (
 def _key_bytes(bits: int) -> int:
     if bits % 8:
         raise DeliveryFault(codes.DOOR_SIZE_BITS, f"{bits} bits")
-    if bits == 0:
-        raise _bad("size must be at least 8")
     return bits // 8
 
 
