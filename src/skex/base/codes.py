@@ -189,6 +189,9 @@ LINK_DOWN: Final = _refused(
 PEER_SILENT: Final = _peer(
     "peer-silent", "The other end did not answer in time.", "Check the network between the two ends."
 )
+PEER_SLOW: Final = _peer(
+    "peer-slow", "The other end does not take what is sent to it.", "Check the network and the load there."
+)
 CONNECTION_CLOSED: Final = _peer(
     "connection-closed", "The other end closed the connection.", "It is retried by itself."
 )

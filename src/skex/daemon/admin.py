@@ -8,6 +8,7 @@ command does.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import struct
@@ -19,10 +20,14 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from skex.base.errors import SkexError
+from skex.base import codes
+from skex.base.errors import SkexError, StoreFault
 
 BODY_BYTES: Final = 64 * 1024
 """The longest request: a few names."""
+STOP_SECONDS: Final = 2.0
+"""How long a command may still run when the daemon stops."""
+_log = logging.getLogger("skex.admin")
 _CREDENTIALS: Final = struct.Struct("3i")
 
 Answer: TypeAlias = Mapping[str, Any]
@@ -47,7 +52,10 @@ class AdminSocket:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen. A socket that a killed daemon left behind is replaced: the home is ours."""
+        """Listen. A socket that a killed daemon left behind is replaced: the home is ours.
+
+        Raises ``StoreFault`` (listen-address): the home's path is too long, or the disk is full.
+        """
         application = web.Application(client_max_size=BODY_BYTES, middlewares=[_only_owner])
         application.add_routes(
             [
@@ -58,11 +66,13 @@ class AdminSocket:
             ]
         )
         self._path.unlink(missing_ok=True)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS)
         await self._runner.setup()
         before = os.umask(0o177)
         try:
             await web.UnixSite(self._runner, self._path).start()
+        except OSError as error:
+            raise StoreFault(codes.LISTEN_ADDRESS, f"{self._path}: {error}") from error
         finally:
             os.umask(before)
 
@@ -101,7 +111,7 @@ async def _arguments(request: web.Request) -> Mapping[str, Any] | None:
         return dict(request.query)
     try:
         arguments = json.loads(await request.text() or "{}")
-    except ValueError:
+    except (ValueError, LookupError, RecursionError):  # no JSON, an unknown charset, or too deep
         return None
     return arguments if isinstance(arguments, dict) else None
 
@@ -126,7 +136,13 @@ async def _only_owner(
     peer = None if transport is None else transport.get_extra_info("socket")
     if peer is None or _user_of(peer) not in (0, os.getuid()):
         return web.json_response({"error": "not the owner of this home"}, status=403)
-    return await handler(request)
+    try:
+        return await handler(request)
+    except web.HTTPException as refusal:  # too long, or a method that nothing here has
+        return web.json_response({"error": refusal.reason}, status=refusal.status)
+    except Exception:  # noqa: BLE001  # the daemon goes on; the operator and the log hear of it
+        _log.exception("an operator's command failed")
+        return web.json_response({"error": "a defect; the log says more"}, status=500)
 
 
 def _user_of(peer: socket.socket) -> int:

@@ -18,6 +18,8 @@ STEADY_SECONDS: Final = 30.0
 """A connection that lasted so long starts the waits anew."""
 DIAL_SECONDS: Final = 10.0
 """How long a TCP connection may take to open."""
+_CANNOT_DIAL: Final = (OSError, ValueError, OverflowError)
+"""Nobody listens, the name means nothing, or it cannot even be a name: none of it may end a daemon."""
 
 
 class Backoff:
@@ -41,16 +43,20 @@ async def keep_connected(
     wanted: Callable[[], bool],
     now: Callable[[], float],
 ) -> None:
-    """Dial while ``wanted``; ``connect`` opens one connection and returns the event of its end."""
+    """Dial while ``wanted``; ``connect`` opens one connection and returns the event of its end.
+
+    ``connect`` leaves nothing open when it raises or is cancelled.
+    """
     backoff = Backoff()
     while wanted():
-        started = now()
         try:
-            ended = await asyncio.wait_for(connect(), DIAL_SECONDS)
-        except (OSError, TimeoutError):
+            async with asyncio.timeout(DIAL_SECONDS):
+                ended = await connect()
+        except _CANNOT_DIAL:
             pass
         else:
+            opened = now()
             await ended.wait()
-        if now() - started > STEADY_SECONDS:
-            backoff.reset()
+            if now() - opened > STEADY_SECONDS:
+                backoff.reset()
         await asyncio.sleep(backoff.next())

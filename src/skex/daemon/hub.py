@@ -29,6 +29,7 @@ from skex.runtime import clock, entropy
 from skex.runtime.commit import Committer, Store
 from skex.runtime.connections import LinkShell
 from skex.runtime.tasks import Tasks
+from skex.runtime.timers import Timer
 from skex.store.links import StoredLink
 from skex.wire import messages
 from skex.wire.messages import Message
@@ -115,8 +116,7 @@ class HubDaemon:
         self._relay = hub.HubRelay(policy, self, realm.to_bytes(), floor=floor)
         self._by_name: dict[KmeName, LinkShell] = {}
         self._sessions: dict[LinkShell, Session] = {}
-        self._open = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(lambda: self._do(traffic.Tick()))
         self._server: asyncio.Server | None = None
 
     # ── lifecycle ───────────────────────────────────────────────────────────────────────────────
@@ -135,22 +135,23 @@ class HubDaemon:
         return bound
 
     async def stop(self) -> None:
-        """End every link and wait until nothing is being carried out."""
+        """End every link and wait until nothing is being carried out. Idempotent."""
         if self._server is not None:
             self._server.close()
-        if self._timer is not None:
-            self._timer.cancel()
         await self.links.close()
+        self._timer.set(None)
+        await self.committer.drain()
         await self._tasks.stop()
         self.committer.close()
         self._threads.shutdown(wait=True)
 
     def _accept(self) -> asyncio.Protocol:
-        if self._open >= CONNECTIONS:
+        if self.links.open >= CONNECTIONS:
             return _TooMany()
         preface = HubPreface(entropy.random_bytes(NONCE_BYTES), clock.now())
-        self._open += 1
-        return LinkShell(Connection(preface), self, self.committer, self._threads)
+        shell = LinkShell(Connection(preface), self, self.committer, self._threads)
+        self.links.opened(shell)
+        return shell
 
     # ── LinkHost ────────────────────────────────────────────────────────────────────────────────
     def look_up(self, link_id: LinkId) -> LinkProfile:
@@ -167,7 +168,7 @@ class HubDaemon:
         self._sessions[shell] = session
         self._by_name[name] = shell
         self.metrics.connected.set(len(self._by_name))
-        self.metrics.pad_left.labels(name).set_function(lambda: self._pad_left(name))
+        self.metrics.pad_left.labels(name).set_function(lambda: self.remaining(name))
         _log.info("link up", extra={"kme": name, "peer": shell.peer_address})
         self._do(traffic.KmeUp(name, session.incarnation))
 
@@ -193,7 +194,6 @@ class HubDaemon:
 
     def ended(self, shell: LinkShell, error: SkexError) -> None:
         """A connection is over."""
-        self._open -= 1
         self.links.released(shell)
         self.metrics.failed.labels(error.code.name).inc()
         session = self._sessions.pop(shell, None)
@@ -217,10 +217,9 @@ class HubDaemon:
     # ── relaying ────────────────────────────────────────────────────────────────────────────────
     def remaining(self, kme: KmeName) -> int:
         """Pad bytes towards a KME that are neither granted nor used."""
-        return self._by_name[kme].pads[Direction.TO_KME].remaining_bytes
-
-    def _pad_left(self, kme: KmeName) -> int:
-        return self.remaining(kme) if kme in self._by_name else 0
+        shell = self._by_name.get(kme)
+        pad = None if shell is None else shell.pads.get(Direction.TO_KME)
+        return 0 if pad is None else pad.remaining_bytes
 
     def _do(self, event: hub.HubEvent) -> None:
         effects = self._relay.handle(event, clock.now())
@@ -260,13 +259,7 @@ class HubDaemon:
                 pass
 
     def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._relay.next_deadline
-        if deadline is not None:
-            delay = max(0.0, deadline - clock.now())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._do, traffic.Tick())
+        self._timer.set(self._relay.next_deadline)
 
     # ── the operator ────────────────────────────────────────────────────────────────────────────
     def status(self) -> Mapping[str, Any]:

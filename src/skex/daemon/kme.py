@@ -15,6 +15,7 @@ from skex.base import codes
 from skex.base.errors import ErrorCode, Refused, SkexError
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.base.secret import Secret
+from skex.daemon import record
 from skex.daemon.dialer import keep_connected
 from skex.daemon.links import Links, PadSealing, profile_of
 from skex.daemon.options import Endpoint
@@ -31,6 +32,7 @@ from skex.runtime import clock, entropy
 from skex.runtime.commit import Committer, Store
 from skex.runtime.connections import LinkShell
 from skex.runtime.tasks import Tasks
+from skex.runtime.timers import Alarm
 from skex.store.links import StoredLink
 from skex.wire.messages import Message
 from skex.wire.peer import KeyRange
@@ -86,7 +88,7 @@ class KmeMetrics:
 
 
 class KmeDaemon:
-    """One KME, from its start to its stop. Construct on the event loop, then ``start``."""
+    """One KME, from its start to its stop. Construct on the event loop, set ``engine``, ``start``."""
 
     def __init__(
         self,
@@ -96,15 +98,18 @@ class KmeDaemon:
         pads: FileSystem,
         sealing: PadSealing,
         parts: KmeParts,
+        emit: record.Emit,
         failed: Callable[[BaseException], None],
     ) -> None:
         self.metrics = KmeMetrics()
         self._store = store
         self._parts = parts
+        self._emit = emit
         self._threads = ThreadPoolExecutor(PAD_THREADS, thread_name_prefix="pads")
         self._searches = ThreadPoolExecutor(1, thread_name_prefix="search")
         self.committer: Committer[Change] = Committer(store)
         self.tasks = Tasks(failed)
+        self._committing = Tasks(failed)
         self.links = Links(
             stored=stored,
             pads=pads,
@@ -123,25 +128,26 @@ class KmeDaemon:
         self._listeners: list[Callable[[kme.KmeNotice], None]] = []
 
     # ── lifecycle ───────────────────────────────────────────────────────────────────────────────
-    def start(self, engine: Engine, addresses: Mapping[HubName, Endpoint]) -> None:
+    def start(self, addresses: Mapping[HubName, Endpoint]) -> None:
         """Run the machines and dial every hub."""
-        self.engine = engine
-        self._addresses = dict(addresses)
-        self.tasks.start(self.committer.run(), "group commit")
-        engine.start()
+        self.find(addresses)
+        self._committing.start(self.committer.run(), "group commit")
+        self.engine.start()
         for stored in self.links:
             self._keep_connected(stored.link.link_id)
 
-    def enrolled(self, stored: StoredLink) -> None:
-        """A link was enrolled while the daemon runs."""
-        self.links.add(stored)
-        self._keep_connected(stored.link.link_id)
+    def find(self, addresses: Mapping[HubName, Endpoint]) -> None:
+        """Where hubs are from now on; a connection that stands is left alone."""
+        self._addresses = dict(addresses)
 
     async def stop(self) -> None:
-        """End every link, then everything that is left."""
+        """End every link, then everything that is left; what was submitted still becomes durable."""
         self._stopping = True
         await self.links.close()
         await self.tasks.stop()
+        self.engine.stop()
+        await self.committer.drain()
+        await self._committing.stop()
         self.committer.close()
         self._threads.shutdown(wait=True)
         self._searches.shutdown(wait=True, cancel_futures=True)
@@ -173,11 +179,11 @@ class KmeDaemon:
         shell = LinkShell(Connection(preface), self, self.committer, self._threads)
         self._ends[shell] = ended
         self._dialled[shell] = stored.link.hub
+        self.links.opened(shell)
         try:
             await asyncio.get_running_loop().create_connection(lambda: shell, endpoint.host, endpoint.port)
         except BaseException:
-            self._ends.pop(shell, None)
-            self._dialled.pop(shell, None)
+            shell.close(Refused(codes.LINK_DOWN, "it could not be dialled"))
             raise
         return ended
 
@@ -222,7 +228,9 @@ class KmeDaemon:
 
     def pad_refused(self, shell: LinkShell, notice: PadRefused) -> None:
         """No pad is left towards a hub."""
-        _log.error("pad exhausted", extra={"hub": self._hub_of(shell), "code": notice.code.name})
+        hub = self._hub_of(shell)
+        _log.error("pad exhausted", extra={"hub": hub, "code": notice.code.name})
+        self._emit(record.pad_exhausted(hub))
 
     def ended(self, shell: LinkShell, error: SkexError) -> None:
         """A connection is over."""
@@ -331,8 +339,7 @@ class KmeDaemon:
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Cancellable:
         """On the event loop, by the boot-time clock."""
-        delay = max(0.0, when - clock.now())
-        return asyncio.get_running_loop().call_later(delay, callback)
+        return Alarm(when, callback)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """In the background."""

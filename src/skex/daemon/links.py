@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from skex.base import codes
-from skex.base.errors import ErrorCode, PeerFault, SkexError
+from skex.base.errors import ErrorCode, PeerFault
 from skex.base.ids import Direction, HubName, KmeName, LinkId, RealmName
 from skex.pad.derived import ChainSealing, DerivedPad
 from skex.pad.files import FileSystem
@@ -78,6 +78,7 @@ class Links:
         self._contradiction = contradiction
         self._known = {one.link.link_id: one for one in stored}
         self._shells: dict[LinkId, LinkShell] = {}
+        self._open: set[LinkShell] = set()
         self._claims: dict[LinkId, asyncio.Lock] = {}
 
     def add(self, stored: StoredLink) -> None:
@@ -117,16 +118,19 @@ class Links:
         """
         async with self._claims.setdefault(link_id, asyncio.Lock()):
             older = self._shells.get(link_id)
-            if older is not None and older is not shell:
+            if older is not None:
                 older.close(PeerFault(codes.LINK_REPLACED))
                 await older.finished()
             stored = self.usable(link_id)
             if stored is None:
                 raise PeerFault(codes.LINK_UNKNOWN)
-            self._shells[link_id] = shell
             marks = await self._read_marks(link_id)
             loop = asyncio.get_running_loop()
             pads = await loop.run_in_executor(self._threads, self._open_pads, stored.link, marks)
+            if shell.is_over or self.usable(link_id) is None:
+                _close(pads)
+                raise PeerFault(codes.CONNECTION_CLOSED, "it ended while its pads were opened")
+            self._shells[link_id] = shell
             shell.pads = pads
             self._report(link_id, pads)
         up, down = pads[Direction.TO_HUB].mark, pads[Direction.TO_KME].mark
@@ -137,9 +141,8 @@ class Links:
         try:
             for direction, mark in ((Direction.TO_HUB, marks.to_hub), (Direction.TO_KME, marks.to_kme)):
                 opened[direction] = self._open_pad(link, direction, mark)
-        except SkexError:
-            for pad in opened.values():
-                pad.close()
+        except BaseException:
+            _close(opened)
             raise
         return opened
 
@@ -155,8 +158,18 @@ class Links:
         if any(pad.contradiction for pad in pads.values()):
             self._contradiction(link_id, codes.PAD_MARK_CONTRADICTS)
 
+    def opened(self, shell: LinkShell) -> None:
+        """A connection begins; ``released`` when it is over."""
+        self._open.add(shell)
+
+    @property
+    def open(self) -> int:
+        """How many connections there are, prefaces included."""
+        return len(self._open)
+
     def released(self, shell: LinkShell) -> LinkId | None:
         """The connection is over; returns its link if it owned one."""
+        self._open.discard(shell)
         for link_id, owner in self._shells.items():
             if owner is shell:
                 del self._shells[link_id]
@@ -165,9 +178,16 @@ class Links:
 
     async def close(self) -> None:
         """End every connection and wait until nothing of it is being carried out."""
-        for shell in tuple(self._shells.values()):
+        shells = tuple(self._open)
+        for shell in shells:
             shell.close(PeerFault(codes.CONNECTION_CLOSED, "this daemon stops"))
-            await shell.finished()
+        for shell in shells:
+            await shell.settled()
+
+
+def _close(pads: Mapping[Direction, Pad]) -> None:
+    for pad in pads.values():
+        pad.close()
 
 
 def decoy(link_id: LinkId) -> LinkProfile:

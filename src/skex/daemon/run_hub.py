@@ -10,15 +10,18 @@ from skex.audit import events
 from skex.audit.events import Event
 from skex.audit.log import Audit
 from skex.base import codes
-from skex.base.errors import Refused
+from skex.base.errors import Refused, StoreFault
 from skex.daemon.admin import AdminSocket
 from skex.daemon.config import HubConfig
 from skex.daemon.hub import HubDaemon
+from skex.daemon.recording import Recording
 from skex.daemon.starting import (
     ADMIN_SOCKET,
     PADS_DIRECTORY,
     STORE_FILE,
     Ending,
+    closing,
+    forget_ports,
     load_policy,
     locked,
     read_master_key,
@@ -28,9 +31,7 @@ from skex.daemon.starting import (
 from skex.policy.ports import ActivePolicy, HubRelayPolicy
 from skex.runtime import entropy
 from skex.runtime.auditfile import open_audit
-from skex.runtime.commit import Committer
 from skex.runtime.files import DiskFileSystem
-from skex.runtime.tasks import Tasks
 from skex.store.hub import HubStore
 from skex.wire.realm import Realm
 
@@ -43,18 +44,14 @@ async def run_hub(config: HubConfig, make: type[HubDaemon] = HubDaemon) -> None:
     Raises what a start refuses, before anything is opened to the network.
     """
     refuse_root(allowed=config.allow_root)
-    with locked(config.home):
+    with Ending() as ending, locked(config.home):
         master = read_master_key(config.home)
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
         master.wipe()
-        try:
+        with closing(store.close):
             audit = open_audit(config.audit.directory, config.audit.segment_bytes)
-            try:
-                await _run(config, store, audit, make)
-            finally:
-                audit.close()
-        finally:
-            store.close()
+            with closing(audit.close):
+                await _run(config, store, audit, ending, make)
 
 
 def realm_of(config: HubConfig, store: HubStore) -> Realm:
@@ -64,23 +61,20 @@ def realm_of(config: HubConfig, store: HubStore) -> Realm:
         try:
             data = config.realm.read_bytes()
         except OSError as error:
-            raise Refused(codes.REALM_MALFORMED, str(config.realm)) from error
+            raise StoreFault(codes.FILE_IO, f"{config.realm}: {error.strerror}") from error
     realm = Realm.from_bytes(data)
     if realm.hub_named(config.name) is None:
         raise Refused(codes.REALM_MISMATCH, f"{config.name} is not an active hub of {realm.name}")
     return realm
 
 
-async def _run(config: HubConfig, store: HubStore, audit: Audit, make: type[HubDaemon]) -> None:
+async def _run(
+    config: HubConfig, store: HubStore, audit: Audit, ending: Ending, make: type[HubDaemon]
+) -> None:
     policy = ActivePolicy(load_policy(config.policy))
     relay_policy = HubRelayPolicy(policy)
-    audit.policy = policy.current.digest
-    ending = Ending()
-    records = Committer[Event](audit)
-
-    def emit(event: Event) -> None:
-        records.submit((event,), lambda: None)
-
+    recording = Recording(audit, ending.failed)
+    recording.set_policy(policy.current.digest)
     daemon = make(
         name=config.name,
         realm=realm_of(config, store),
@@ -90,38 +84,44 @@ async def _run(config: HubConfig, store: HubStore, audit: Audit, make: type[HubD
         floor=relay_policy.floor,
         pads=DiskFileSystem(config.home / PADS_DIRECTORY),
         sealing=store.sealer,
-        emit=emit,
+        emit=recording.emit,
         failed=ending.failed,
     )
     admin = AdminSocket(
-        config.home / ADMIN_SOCKET, _commands(daemon, policy, config), lambda: True, daemon.metrics.registry
+        config.home / ADMIN_SOCKET,
+        _commands(daemon, policy, config, recording),
+        lambda: True,
+        daemon.metrics.registry,
     )
-    port = await daemon.listen(config.listen.host, config.listen.port)
-    recording = Tasks(ending.failed)
-    recording.start(records.run(), "audit")
-    emit(Event(events.DAEMON_STARTED))
+    forget_ports(config.home)
+    recording.start()
     try:
+        port = await daemon.listen(config.listen.host, config.listen.port)
+        recording.emit(Event(events.DAEMON_STARTED))
         await admin.start()
         write_ports(config.home, {"hub": port})
         _log.info("hub runs", extra={"hub": config.name, "port": port})
         await ending.wait()
-        emit(Event(events.DAEMON_STOPPED))
-        await records.durable(())
+        recording.emit(Event(events.DAEMON_STOPPED))
     finally:
+        forget_ports(config.home)
         await admin.stop()
         await daemon.stop()
         await recording.stop()
-        records.close()
         _log.info("hub stopped", extra={"hub": config.name})
 
 
-def _commands(daemon: HubDaemon, policy: ActivePolicy, config: HubConfig) -> Mapping[str, Any]:
+def _commands(
+    daemon: HubDaemon, policy: ActivePolicy, config: HubConfig, recording: Recording
+) -> Mapping[str, Any]:
     async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return daemon.status()
 
     async def reload(_: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take in another policy, whole or not at all, and links that changed."""
         policy.replace(load_policy(config.policy))
+        recording.set_policy(policy.current.digest)
+        recording.emit(Event(events.POLICY_CHANGED))
         await daemon.reload_links()
         return {"reloaded": True}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -20,11 +21,14 @@ from skex.daemon.config import KmeConfig
 from skex.daemon.kme import KmeDaemon
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
+from skex.daemon.recording import RecordedKeys, Recording
 from skex.daemon.starting import (
     ADMIN_SOCKET,
     PADS_DIRECTORY,
     STORE_FILE,
     Ending,
+    closing,
+    forget_ports,
     load_policy,
     locked,
     read_master_key,
@@ -43,10 +47,11 @@ from skex.policy.ports import ActivePolicy, KmeAdmission, KmeAssignPolicy
 from skex.protocol import kme, receiver
 from skex.protocol.kme import KmeCore, KmeState, Ports
 from skex.protocol.peer import Identity
+from skex.protocol.realm import RealmInForce
 from skex.runtime import clock, entropy
 from skex.runtime.auditfile import open_audit
-from skex.runtime.commit import Committer
 from skex.runtime.files import DiskFileSystem
+from skex.runtime.tasks import Tasks
 from skex.store.kme import KmeStore
 from skex.wire.realm import Realm
 
@@ -57,31 +62,27 @@ _log = logging.getLogger("skex.kme")
 async def run_kme(config: KmeConfig) -> None:
     """Run until told to stop. Raises what a start refuses, before anything is opened to the network."""
     refuse_root(allowed=config.allow_root)
-    with locked(config.home):
+    with Ending() as ending, locked(config.home):
         master = read_master_key(config.home)
         path = str(config.home / STORE_FILE)
         store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)
         master.wipe()
-        try:
+        with closing(store.close), closing(store.scrub):
             audit = open_audit(config.audit.directory, config.audit.segment_bytes)
-            try:
-                await _Composition(config, store, audit).run()
-            finally:
-                audit.close()
-        finally:
-            store.scrub()
-            store.close()
+            with closing(audit.close):
+                await _Composition(config, store, audit, ending).run()
 
 
 class _Composition:
     """Everything that one run is made of, bottom up."""
 
-    def __init__(self, config: KmeConfig, store: KmeStore, audit: Audit) -> None:
+    def __init__(self, config: KmeConfig, store: KmeStore, audit: Audit, ending: Ending) -> None:
         self._config = config
-        self._ending = Ending()
-        self._audit = Committer[Event](audit)
+        self._ending = ending
+        self._recording = Recording(audit, ending.failed)
+        self._emit = self._recording.emit
         self._policy = ActivePolicy(load_policy(config.policy))
-        audit.policy = self._policy.current.digest
+        self._recording.set_policy(self._policy.current.digest)
         permissions = KeyPermissions(self._policy)
         now = clock.now()
         state, kept = store.load(now), store.kept(now)
@@ -92,7 +93,8 @@ class _Composition:
             pads=DiskFileSystem(config.home / PADS_DIRECTORY),
             sealing=store.sealer,
             parts=permissions,
-            failed=self._ending.failed,
+            emit=self._emit,
+            failed=ending.failed,
         )
         holdings = Holdings(kept)
         held = HeldKeys(self._realm_name, config.name, config.keys.held_max)
@@ -100,7 +102,7 @@ class _Composition:
         reserve = Reserve()
         reserve.load(kept)
         self.core = self._core(state, store, holdings, now)
-        self.engine = Engine(self.core, reserve, held, self.daemon)
+        self.engine = self.daemon.engine = Engine(self.core, reserve, held, self.daemon)
         self.keys = Keys(
             realm=self._realm_name,
             name=config.name,
@@ -110,6 +112,8 @@ class _Composition:
             policy=permissions,
             events=record.KeyRecord(self._emit),
         )
+        self._doors = Tasks(ending.failed)
+        self._door: Door | None = None
         self.blamed: dict[HubName, int] = {}
         for listener in (holdings.hear, self._hear):
             self.daemon.listen(listener)
@@ -135,47 +139,52 @@ class _Composition:
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────
     async def run(self) -> None:
-        """Start everything, wait, stop everything."""
-        daemon, config = self.daemon, self._config
+        """Start everything, wait, stop everything: doors first, the audit log last."""
+        daemon, config, recording = self.daemon, self._config, self._recording
         admin = AdminSocket(
             config.home / ADMIN_SOCKET, self._commands(), self._healthy, daemon.metrics.registry
         )
-        door, ports = self._door()
-        daemon.tasks.start(self._audit.run(), "audit")
-        self._emit(Event(events.DAEMON_STARTED))
+        forget_ports(config.home)
+        recording.start()
         try:
-            daemon.start(self.engine, self._addresses())
+            ports = self._open_door()
+            recording.emit(Event(events.DAEMON_STARTED))
+            daemon.start(self._addresses())
             for work, name in ((self.keys.filling.run(), "filling"), (self.keys.upkeep.run(), "upkeep")):
                 daemon.tasks.start(work, name)
-            if door is not None:
-                daemon.tasks.start(door.serve(), "etsi014")
             await admin.start()
             write_ports(config.home, ports)
             _log.info("kme runs", extra={"kme": config.name, **ports})
             await self._ending.wait()
-            self._emit(Event(events.DAEMON_STOPPED))
-            await self._audit.durable(())
+            await self._doors.stop()  # who is being served now still is
+            recording.emit(Event(events.DAEMON_STOPPED))
         finally:
+            forget_ports(config.home)
             await admin.stop()
-            self.engine.stop()
+            await self._doors.stop()
             await daemon.stop()
-            self._audit.close()
+            await recording.stop()
             _log.info("kme stopped", extra={"kme": config.name})
 
-    def _door(self) -> tuple[Door | None, Mapping[str, int]]:
-        """The ETSI 014 door, bound; a wrong certificate or a used port ends the start here."""
+    def _open_door(self) -> Mapping[str, int]:
+        """Open the ETSI 014 door; a wrong certificate or a used port ends the start here."""
         settings = self._config.etsi014
         if not settings.enabled:
-            return None, {}
-        context = server_context(settings.certificate, settings.key, settings.client_ca)
-        door = Door(
-            self.keys,
-            context,
+            return {}
+        self._door = door = Door(
+            RecordedKeys(self.keys, self._recording),
+            self._door_context(),
             _DoorLog(self._emit),
             clock.wall,
             settings=DoorSettings(IdentityField(settings.identity)),
         )
-        return door, {"etsi014": door.bind(settings.listen.host, settings.listen.port)}
+        port = door.bind(settings.listen.host, settings.listen.port)
+        self._doors.start(door.serve(), "etsi014")
+        return {"etsi014": port}
+
+    def _door_context(self) -> ssl.SSLContext:
+        settings = self._config.etsi014
+        return server_context(settings.certificate, settings.key, settings.client_ca)
 
     def _addresses(self) -> Mapping[HubName, Endpoint]:
         """Where hubs are: the realm file's addresses, unless the configuration says otherwise."""
@@ -194,10 +203,9 @@ class _Composition:
         if isinstance(notice, receiver.HubBlamed):
             self.blamed[notice.hub] = self.blamed.get(notice.hub, 0) + 1
             _log.error("a hub brought a wrong share", extra={"hub": notice.hub, "certain": notice.certain})
+        if isinstance(notice, RealmInForce):
+            self.daemon.find(self._addresses())
         self.daemon.metrics.ready.set(self.core.may_deliver)
-
-    def _emit(self, event: Event) -> None:
-        self._audit.submit((event,), lambda: None)
 
     def _healthy(self) -> bool:
         realms = self.core.trust.realms(clock.now())
@@ -233,11 +241,14 @@ class _Composition:
         }
 
     async def _reload(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Take in another policy, whole or not at all."""
+        """Take in another policy and the door's certificates, all of it or nothing."""
         del arguments
         policy = load_policy(self._config.policy)
+        if self._door is not None:
+            self._door.renew(self._door_context())
         before = self._policy.current.digest
         self._policy.replace(policy)
+        self._recording.set_policy(policy.digest)
         self._emit(Event(events.POLICY_CHANGED))
         return {"policy": policy.digest, "before": before}
 

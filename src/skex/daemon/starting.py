@@ -8,13 +8,13 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from skex.base import codes
-from skex.base.errors import Refused, StoreFault
+from skex.base.errors import Refused, SkexError, StoreFault
 from skex.base.secret import Secret
 from skex.policy.evaluate import PolicySet, load
 from skex.runtime.files import replace_file
@@ -27,6 +27,7 @@ PADS_DIRECTORY: Final = "pads"
 ADMIN_SOCKET: Final = "admin.sock"
 PORTS_FILE: Final = "ports.json"
 _OTHERS: Final = 0o077
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def refuse_root(*, allowed: bool) -> None:
@@ -63,12 +64,37 @@ def read_master_key(home: Path) -> Secret:
 
 
 def write_ports(home: Path, ports: Mapping[str, int]) -> None:
-    """Tell where this daemon listens: the system may have chosen."""
-    replace_file(home / PORTS_FILE, json.dumps(dict(ports)).encode() + b"\n", mode=0o644)
+    """Tell where this daemon listens: the system may have chosen. Raises ``StoreFault`` (home-io)."""
+    path = home / PORTS_FILE
+    try:
+        replace_file(path, json.dumps(dict(ports)).encode() + b"\n", mode=0o644)
+    except OSError as error:
+        raise StoreFault(codes.HOME_IO, f"{path}: {error.strerror}") from error
+
+
+def forget_ports(home: Path) -> None:
+    """Nothing listens any more, or not yet: what a killed daemon left would mislead."""
+    with suppress(OSError):
+        (home / PORTS_FILE).unlink()
+
+
+@contextmanager
+def closing(close: Callable[[], object]) -> Iterator[None]:
+    """Close at the end; what closing raises never hides why the end came."""
+    try:
+        yield
+    except BaseException:
+        with suppress(SkexError):
+            close()
+        raise
+    close()
 
 
 class Ending:
-    """How a daemon comes to its end: told to by a signal, or because a background task failed."""
+    """How a daemon comes to its end: told to by a signal, or because a background task failed.
+
+    Signals are heard within the block, from the first moment of a start on.
+    """
 
     def __init__(self) -> None:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -83,16 +109,22 @@ class Ending:
         if not self._ended.done():
             self._ended.set_result(None)
 
+    def __enter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self.told)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+        if not self._ended.cancel() and not self._ended.cancelled():
+            self._ended.exception()  # heard, if the start failed before anybody waited
+
     async def wait(self) -> None:
         """Return at SIGTERM or SIGINT; raise what failed if that comes first."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.told)
-        try:
-            await self._ended
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+        await asyncio.shield(self._ended)
 
 
 def load_policy(path: Path) -> PolicySet:
@@ -100,5 +132,5 @@ def load_policy(path: Path) -> PolicySet:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise StoreFault(codes.FILE_IO, str(path)) from error
+        raise StoreFault(codes.FILE_IO, f"{path}: {error.strerror}") from error
     return load(data, str(path))

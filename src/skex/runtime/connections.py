@@ -7,13 +7,14 @@ The same shell serves both ends; what differs (who the link is, who owned it bef
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Executor
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
-from skex.base import codes
-from skex.base.errors import PeerFault, SkexError
+from skex.base import codes, limits
+from skex.base.errors import PeerFault, Refused, SkexError, StoreFault
 from skex.base.ids import Direction, LinkId
 from skex.pad.kinds import Pad
 from skex.protocol.changes import Change
@@ -44,7 +45,25 @@ from skex.protocol.traffic import Tick
 from skex.runtime import clock
 from skex.runtime.commit import Committer
 from skex.runtime.tasks import Tasks
+from skex.runtime.timers import Timer
 from skex.wire.messages import Message
+
+WRITE_BYTES: Final = limits.LINK_QUEUE_BYTES
+"""Sealed bytes that wait for a slow peer before messages to it are refused."""
+WRITE_BYTES_MAX: Final = 3 * WRITE_BYTES
+"""Beyond it the connection ends: full waits, what a grant then releases, and only answers on top."""
+PENDING_SETS: Final = 64
+"""Sets that wait for the pads' disk before nothing more is read from the connection."""
+BACKLOG_SETS: Final = 1024
+"""Sets of the whole daemon that wait for its store before connections rest."""
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
+"""A peer that vanished without a word is noticed within half a minute, at no cost of pad."""
 
 
 class LinkHost(Protocol):
@@ -91,39 +110,74 @@ class LinkShell(asyncio.Protocol):
         self._working = False
         self._over = False
         self._paused = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._resting = False
+        self._congested = False
+        self._timer = Timer(lambda: self._guarded(Tick()))
         self._idle = asyncio.Event()
         self._idle.set()
         self.pads: Mapping[Direction, Pad] = {}
         self.peer_address = ""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended."""
+        return self._over
+
     # ── asyncio ─────────────────────────────────────────────────────────────────────────────────
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there; the dialling end speaks first."""
-        self._transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
+        opened = cast("asyncio.Transport", transport)
+        if self._over:  # it was closed while it was being dialled
+            opened.abort()
+            return
+        self._transport = opened
+        opened.set_write_buffer_limits(high=WRITE_BYTES)
+        connected = opened.get_extra_info("socket")
+        for level, option, value in _KEEPALIVE if connected is not None else ():
+            connected.setsockopt(level, option, value)
+        peer = opened.get_extra_info("peername")
         self.peer_address = f"{peer[0]}:{peer[1]}" if peer else ""
         self._queue(self._machine.start())
-        self._set_timer()
+        self._timer.set(self._machine.next_deadline)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        self.feed(Received(data))
+        self._guarded(Received(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         del exc
-        self.feed(ConnectionLost())
+        self._transport = None
+        self._guarded(ConnectionLost())
+
+    def pause_writing(self) -> None:
+        """The peer is slow: what waits for it is bounded."""
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self._congested = False
 
     # ── in ──────────────────────────────────────────────────────────────────────────────────────
     def feed(self, event: ConnectionEvent) -> None:
         """Hand one event to the machine. Raises ``Refused`` for a ``Send`` that is not taken."""
         self._queue(self._machine.handle(event, clock.now()))
-        self._set_timer()
+        self._timer.set(None if self._over else self._machine.next_deadline)
         self._set_reading()
+
+    def _guarded(self, event: ConnectionEvent) -> None:
+        """Whatever goes wrong with what came from outside ends this connection, and is reported."""
+        try:
+            self.feed(event)
+        except Exception as error:  # noqa: BLE001  # event loops would only log it, and go on
+            self._broke(error)
 
     def send(self, message: Message, token: Hashable = None) -> None:
         """Send a message. Raises ``Refused``: link-down, link-busy, pad-exhausted."""
+        if self._over:
+            raise Refused(codes.LINK_DOWN)
+        if self._congested or len(self._pending) > PENDING_SETS:
+            raise Refused(codes.LINK_BUSY)
         self.feed(Send(message, token))
 
     def pad_used(self, direction: Direction) -> int:
@@ -132,18 +186,23 @@ class LinkShell(asyncio.Protocol):
         return 0 if link is None else link.pad_used(direction)
 
     def close(self, error: SkexError) -> None:
-        """End the connection; ``ended`` says ``error``."""
+        """End the connection; ``ended`` says ``error``. What waits is dropped, as if it had broken."""
         if not self._over:
-            self._end(error)
             self._machine.handle(ConnectionLost(), clock.now())
+            self._end(error)
 
     async def finished(self) -> None:
-        """Return once nothing of this connection is being carried out any more."""
+        """Return once no set of this connection is being carried out any more."""
         await self._idle.wait()
+
+    async def settled(self) -> None:
+        """Return once nothing of this connection runs any more; to be called behind ``close``."""
+        await self.finished()
+        await self._tasks.settled()
 
     # ── out ─────────────────────────────────────────────────────────────────────────────────────
     def _queue(self, effects: ConnectionEffects) -> None:
-        if effects.empty:
+        if effects.empty or self._over:
             return
         if not effects.persist and not self._pending and not self._working:
             self._release(effects)
@@ -155,16 +214,24 @@ class LinkShell(asyncio.Protocol):
             self._tasks.start(self._carry_out(), "link effects")
 
     async def _carry_out(self) -> None:
-        """Make each set durable before anything of it is sent; then the next one."""
+        """Make each set durable before anything of it is sent; then the next one.
+
+        Never cancelled: a grant whose mark is durable is always taken to its end, so that its pad is
+        erased.
+        """
         try:
-            while self._pending:
+            while self._pending and not self._over:
                 effects = self._pending.popleft()
                 taken = await self._persist(effects) if effects.persist else None
                 if not isinstance(taken, GrantsFailed):
                     self._release(effects)
                 if taken is not None:
                     self.feed(taken)
+                self._set_reading()
+        except StoreFault as error:  # the store failed: its owner hears of it, and ends the daemon
+            self.close(error)
         finally:
+            self._pending.clear()
             self._working = False
             self._idle.set()
             self._close_pads_if_over()
@@ -175,17 +242,25 @@ class LinkShell(asyncio.Protocol):
             taking = await loop.run_in_executor(self._threads, Taking, effects.persist, self.pads)
         except SkexError as error:
             return GrantsFailed(error)
-        await self._committer.durable(taking.changes)
+        try:
+            await self._committer.durable(taking.changes)
+        except BaseException:
+            taking.abandon()
+            raise
         try:
             return await loop.run_in_executor(self._threads, taking.finish)
         except SkexError as error:
             return GrantsFailed(error)
 
     def _release(self, effects: ConnectionEffects) -> None:
-        """Send, then notify."""
+        """Send, then notify; a connection that ended meanwhile does neither."""
         if effects.send and self._transport is not None and not self._over:
             self._transport.write(b"".join(effects.send))
+            if self._transport.get_write_buffer_size() > WRITE_BYTES_MAX:
+                self.close(PeerFault(codes.PEER_SLOW))
         for notice in effects.notify:
+            if self._over:
+                break
             self._notice(notice)
 
     def _notice(self, notice: ConnectionNotice) -> None:
@@ -218,8 +293,14 @@ class LinkShell(asyncio.Protocol):
             self._answer(owned)
 
     async def _note_rollback(self, notice: RolledBack) -> None:
-        await self._host.rolled_back(self, notice)
-        self._answer(RollbackNoted())
+        if self._over:
+            return  # the next preface says it again
+        try:
+            await self._host.rolled_back(self, notice)
+        except SkexError as error:
+            self.close(error)
+        else:
+            self._answer(RollbackNoted())
 
     def _answer(self, event: ConnectionEvent) -> None:
         """Hand in the answer to a question, unless the connection ended meanwhile."""
@@ -234,10 +315,9 @@ class LinkShell(asyncio.Protocol):
         self._over = True
         if self._transport is not None:
             self._transport.abort()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._close_pads_if_over()
+        self._timer.set(None)
         self._host.ended(self, error)
+        self._close_pads_if_over()
 
     def _close_pads_if_over(self) -> None:
         if self._over and not self._working:
@@ -247,22 +327,25 @@ class LinkShell(asyncio.Protocol):
 
     def _set_reading(self) -> None:
         """Stop reading while more bytes could only be kept."""
-        if self._transport is None or self._over or self._machine.paused is self._paused:
+        if self._transport is None or self._over or self._transport.is_closing():
             return
-        self._paused = self._machine.paused
-        if self._paused:
+        if self._committer.backlog > BACKLOG_SETS and not self._resting:
+            self._resting = True
+            self._tasks.start(self._rest(), "link rests")
+        full = self._machine.paused or self._resting or len(self._pending) > PENDING_SETS
+        if full is self._paused:
+            return
+        self._paused = full
+        if full:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
 
-    def _set_timer(self) -> None:
-        deadline = self._machine.next_deadline
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if deadline is not None and not self._over:
-            delay = max(0.0, deadline - clock.now())
-            self._timer = asyncio.get_running_loop().call_later(delay, self.feed, Tick())
+    async def _rest(self) -> None:
+        """Read on once the store has caught up with what came so far."""
+        await self._committer.drain()
+        self._resting = False
+        self._set_reading()
 
     def _broke(self, error: BaseException) -> None:
         """A task of this connection failed: the store is gone, or there is a bug. End and report."""

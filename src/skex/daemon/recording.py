@@ -1,0 +1,112 @@
+"""Writes a daemon's audit log while it runs: one writer, off the event loop, never silently behind.
+
+What cannot be recorded ends the daemon (audit-io): nothing goes on without a trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from skex.audit.events import Event
+from skex.audit.log import Audit
+from skex.base import codes, limits
+from skex.base.errors import StoreFault
+from skex.base.ids import SaeId
+from skex.keys.api import DeliveredKey, KeyService, PairStatus, Requirements
+from skex.runtime.commit import Committer
+from skex.runtime.tasks import Tasks
+
+BACKLOG_EVENTS: Final = 65_536
+"""Events that wait for the disk; a disk that is further behind does not record any more."""
+_log = logging.getLogger("skex.audit")
+
+
+class Recording:
+    """The audit log of one run. ``failed`` hears why nothing can be recorded any more."""
+
+    def __init__(self, audit: Audit, failed: Callable[[BaseException], None]) -> None:
+        self._audit = audit
+        self._failed = failed
+        self._committer: Committer[Event] = Committer(audit)
+        self._tasks = Tasks(failed)
+
+    def start(self) -> None:
+        """Write what is emitted from now on."""
+        self._tasks.start(self._committer.run(), "audit")
+        self._tasks.start(self._tend(), "audit clock")
+
+    def emit(self, event: Event) -> None:
+        """Record an event soon, in order."""
+        if self._committer.backlog >= BACKLOG_EVENTS:
+            self._failed(StoreFault(codes.AUDIT_IO, f"{BACKLOG_EVENTS} events wait"))
+        else:
+            self._committer.submit((event,), lambda: None)
+
+    async def durable(self) -> None:
+        """Return once everything emitted so far is written. Raises ``StoreFault`` (audit-io)."""
+        await self._committer.durable(())
+
+    def set_policy(self, digest: str) -> None:
+        """The policy that records name from now on."""
+        self._audit.policy = digest
+
+    async def stop(self) -> None:
+        """Write what is left, and end."""
+        await self._committer.drain()
+        await self._tasks.stop()
+        self._committer.close()
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(limits.AUDIT_SYNC_SECONDS)
+            await self._committer.call(self._audit.tick)
+
+
+class RecordedKeys:
+    """A ``KeyService`` whose keys go out only once the record of their delivery is on the medium.
+
+    Keys whose record is lost are lost too, as are those of a caller who does not wait for it.
+    """
+
+    def __init__(self, keys: KeyService, recorded: Recording) -> None:
+        self._keys = keys
+        self._recorded = recorded
+
+    def resolve(self, name: str) -> SaeId:
+        """See ``KeyService``."""
+        return self._keys.resolve(name)
+
+    async def status(self, caller: SaeId, slave: SaeId) -> PairStatus:
+        """See ``KeyService``."""
+        return await self._keys.status(caller, slave)
+
+    async def take_new(
+        self,
+        caller: SaeId,
+        slaves: Sequence[SaeId],
+        number: int,
+        key_bytes: int,
+        requirements: Requirements,
+    ) -> tuple[DeliveredKey, ...]:
+        """See ``KeyService``. Raises ``StoreFault`` (audit-io) too."""
+        return await self._given(await self._keys.take_new(caller, slaves, number, key_bytes, requirements))
+
+    async def take_by_id(
+        self, caller: SaeId, master: SaeId, key_ids: Sequence[uuid.UUID]
+    ) -> tuple[DeliveredKey, ...]:
+        """See ``KeyService``. Raises ``StoreFault`` (audit-io) too."""
+        return await self._given(await self._keys.take_by_id(caller, master, key_ids))
+
+    async def _given(self, keys: tuple[DeliveredKey, ...]) -> tuple[DeliveredKey, ...]:
+        try:
+            await self._recorded.durable()
+        except BaseException:
+            for key in keys:
+                key.key.wipe()
+            _log.error("delivered keys are lost", extra={"keys": len(keys)})
+            raise
+        return keys
