@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 
 from skex.base import codes, limits
 from skex.base.errors import DeliveryFault, LocalBug
@@ -326,6 +327,30 @@ def test_one_connection_serves_many_requests_and_then_closes_for_age(keys: Memor
         answer = drained(connection)
     assert answer.count(b"HTTP/1.1 200 ") == 4
     assert answer.count(b"Connection: close") == 1
+
+
+def test_door_keeps_its_promises_on_the_daemons_event_loop(keys: MemoryKeys, pki: Pki) -> None:
+    async def run(port: int) -> list[tuple[int, Any]]:
+        connector = aiohttp.TCPConnector(limit=50, ssl=client_context(pki, MASTER))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            return await asyncio.gather(*(fetch(session, port, ENC) for _ in range(100)))
+
+    with running_door(keys, pki, "site-a", settings=HURRIED, loop_factory=uvloop.new_event_loop) as door:
+        assert {status for status, _ in asyncio.run(run(door.port))} == {200}
+        assert door.knock("expired", ENC).status == 0
+        assert "certificate has expired" in door.refusal()
+        with socket.create_connection(("127.0.0.1", door.port), timeout=10) as silent:
+            assert drained(silent) == b""
+        with raw(door) as connection:
+            connection.sendall(f"GET {ENC} HTTP/1.1\r\n".encode())
+            assert drained(connection) == b""
+        with raw(door) as connection:
+            connection.sendall(b"garbage\r\n\r\n")
+            assert drained(connection).startswith(b"HTTP/1.0 400 ")
+        keys.pause = 30
+        assert door.knock(MASTER, ENC).status == 503
+    assert len(keys.exchange.delivered) == 100
+    assert door.events.failures == []
 
 
 # ── leaving ─────────────────────────────────────────────────────────────────────────────────────

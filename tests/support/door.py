@@ -156,6 +156,7 @@ def running_door(
     supported: Mapping[str, Extension] = SUPPORTED,
     revoked: Path | None = None,
     host: str = "127.0.0.1",
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> Iterator[RunningDoor]:
     """Serve in a thread; the door is stopped, and its end waited for, when the block ends."""
     certificate, key = pki.files(kme)
@@ -173,6 +174,10 @@ def running_door(
         thread.join(20)
         assert not thread.is_alive()
 
+    def run() -> None:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(serve())
+
     async def serve() -> None:
         door = Door(service, context, events, wall, settings=settings, supported=supported)
         port = door.bind(host, 0)
@@ -187,7 +192,7 @@ def running_door(
         ready.set()
         await asyncio.wait([serving])
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     assert ready.wait(10)
     try:
