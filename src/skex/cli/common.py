@@ -26,7 +26,7 @@ INTERRUPTED: Final = 130
 UNREACHABLE: Final = 7
 EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done",
-    1: "a defect in skex, or something nobody thought of: report it",
+    1: "a defect in skex: report it (or nobody read the output any more)",
     USAGE: "the command line itself is wrong",
     3: "refused: a rule, a setting or a file forbids it; nothing was changed",
     4: "a home, store, pad, file or medium is not what it must be",
@@ -259,10 +259,12 @@ class Root(click.Group):
         """Run, explain what went wrong, exit."""
         kwargs["standalone_mode"] = False
         options = Settings()
+        written = kwargs.get("args") or (args[0] if args else None) or sys.argv[1:]
         try:
             returned = super().main(*args, **kwargs, obj=options)
-            sys.exit(returned if isinstance(returned, int) else 0)
         except click.ClickException as error:
+            # A line that cannot be parsed was not searched for --json either.
+            options.json = options.json or "--json" in written
             _explain_usage(error, options)
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt):
@@ -271,10 +273,7 @@ class Root(click.Group):
         except SkexError as error:
             _traceback(options)
             sys.exit(_explain(error, options))
-        except BrokenPipeError:
-            # Whoever read our output went away; there is nobody to tell.
-            sys.stderr.close()
-            sys.exit(0)
         except Exception as error:  # noqa: BLE001  # the last resort: no traceback reaches people unasked
             _traceback(options)
             sys.exit(_explain_unexpected(error, options))
+        sys.exit(returned if isinstance(returned, int) else 0)
