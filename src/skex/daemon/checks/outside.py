@@ -50,19 +50,20 @@ def hubs(subject: Subject) -> Iterator[Finding]:
         tried = _connect_all(addresses)
         up, why = {name: not said for name, said in tried.items()}, dict(tried)
         threshold = realm.threshold
-    yield from _reached(up, why, threshold)
+    yield from _reached(up, why, threshold, runs=subject.status is not None)
 
 
-def _reached(up: dict[str, bool], why: dict[str, str], threshold: int) -> Iterator[Finding]:
-    reached = sum(up.values())
+def _reached(up: dict[str, bool], why: dict[str, str], threshold: int, *, runs: bool) -> Iterator[Finding]:
+    """Too few hubs fail a daemon that runs; one that is stopped waits for them once it is started."""
     for name in (name for name, is_up in up.items() if not is_up):
         mend = "Ask its operator whether it runs; check routes, firewalls and realm.hub_addresses."
         yield warn("hubs", f"{name} cannot be reached: {why[name]}.", mend)
-    sentence = f"{reached} of {len(up)} hubs can be reached, {threshold} are needed for a key."
-    if reached < threshold:
-        yield fail("hubs", sentence, "Reach more of them: see above, one by one.")
-    else:
+    sentence = f"{sum(up.values())} of {len(up)} hubs can be reached, {threshold} are needed for a key."
+    if sum(up.values()) >= threshold:
         yield ok("hubs", sentence)
+    else:
+        say = fail if runs else warn
+        yield say("hubs", sentence, "Reach more of them: see above, one by one.")
 
 
 def _connect_all(addresses: dict[HubName, Endpoint]) -> dict[str, str]:
