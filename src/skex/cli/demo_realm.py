@@ -37,8 +37,8 @@ PADS: Final = {NORTH: (), SOUTH: ("--table", "2MiB")}
 """What each KME's kits are asked for: derived pads, or tables that are plenty for a minute."""
 
 _LOOPBACK: Final = "127.0.0.1"
-_START_SECONDS: Final = 20
-_SETTLE_SECONDS: Final = 20
+_START_SECONDS: Final = 30
+_SETTLE_SECONDS: Final = 30
 """Longer than the wait between two tries to reach a hub that was gone for some seconds."""
 _SKEX: Final = (sys.executable, "-m", "skex")
 

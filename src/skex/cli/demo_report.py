@@ -39,7 +39,7 @@ class Report:
 
 def claim_in_words(claim: Claim) -> str:
     """What a key rests on, as a sentence."""
-    what = _CLASSES.get(claim.claim_class.replace("_", "-"), "Its class is not known here")
+    what = _CLASSES.get(claim.claim_class, "Its class is not known here")
     margin = (
         f" An attacker without any bound on computing still has to corrupt {claim.margin} hubs."
         if claim.margin
@@ -67,7 +67,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "tls": delivery.handshake.suite,
         "message": delivery.handshake.received,
         "claim": {
-            "class": delivery.claim.claim_class.replace("_", "-"),
+            "class": delivery.claim.claim_class,
             "threshold": delivery.claim.threshold,
             "margin": delivery.claim.margin,
             "words": claim_in_words(delivery.claim),

@@ -129,7 +129,7 @@ class Stage:
                 record = Record.from_line(line)
                 if record is not None and record.event == events.BATCH_CONFIRMED.name:
                     found = Claim(
-                        str(record.details["claim"]),
+                        str(record.details["claim"]).replace("_", "-"),
                         int(str(record.details["threshold"])),
                         int(str(record.details["margin"])),
                     )
