@@ -21,7 +21,8 @@ NOUNS: Final = {
     "kme": Entry("skex.cli.kme", "kme", "KMEs: make a home."),
     "kit": Entry("skex.cli.kit", "kit", "Kits: enrol a KME with a hub."),
     "ca": Entry("skex.cli.ca", "ca", "Certificates for the doors of a KME."),
-    "doctor": Entry("skex.cli.doctor", "doctor", "What is wrong with this host and home, and how to mend it."),
+    "bench": Entry("skex.cli.bench", "bench", "Measure what this machine does."),
+    "doctor": Entry("skex.cli.doctor", "doctor", "What is wrong with this host and home, and the cure."),
 }
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())

@@ -59,8 +59,13 @@ _INCARNATION_BYTES = 16
 _log = logging.getLogger("skex.kme")
 
 
-async def run_kme(config: KmeConfig) -> None:
-    """Run until told to stop. Raises what a start refuses, before anything is opened to the network."""
+async def run_kme(
+    config: KmeConfig, observe: Callable[[KmeDaemon, Engine], None] = lambda _daemon, _engine: None
+) -> None:
+    """Run until told to stop. Raises what a start refuses, before anything is opened to the network.
+
+    ``observe`` is told what was composed, before it runs: measurements look on from there.
+    """
     refuse_root(allowed=config.allow_root)
     with Ending() as ending, locked(config.home):
         master = read_master_key(config.home)
@@ -70,7 +75,9 @@ async def run_kme(config: KmeConfig) -> None:
         with closing(store.close), closing(store.scrub):
             audit = open_audit(config.audit.directory, config.audit.segment_bytes)
             with closing(audit.close):
-                await _Composition(config, store, audit, ending).run()
+                composition = _Composition(config, store, audit, ending)
+                observe(composition.daemon, composition.engine)
+                await composition.run()
 
 
 class _Composition:
