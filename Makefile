@@ -93,9 +93,11 @@ lock: setup ## Renew requirements/*.txt; ARGS=--upgrade for the newest, ARGS='-P
 	@$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
 
 .PHONY: docs
-docs: setup ## Rewrite the generated parts of docs/spec from the code
+docs: setup ## Rewrite the generated parts of docs from the code
 	@$(BIN)/python tools/specification.py
 	@$(BIN)/python tools/diagrams.py
+	@$(BIN)/python tools/references.py
+	@$(BIN)/python tools/manual.py
 
 # The generators use the simulation's machines, which stand at the top of the tree.
 .PHONY: vectors

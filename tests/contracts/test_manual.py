@@ -1,0 +1,75 @@
+"""The manual says what the commands and the configuration do: its generated parts are current."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from skex.base import codes
+from skex.cli.realm import DESCRIPTION
+from skex.daemon.options import Reader
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "docs" / name for name in ("cli.md", "configuration.md")]
+
+
+@pytest.fixture
+def manual(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The tool that writes the generated parts; tools are scripts, reachable only from their folder."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return importlib.import_module("manual")
+
+
+def test_generated_parts_of_the_manual_are_current() -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "tools" / "manual.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 0, f"{result.stdout}{result.stderr}run: python tools/manual.py"
+
+
+def test_a_part_that_was_edited_by_hand_is_found(manual: ModuleType) -> None:
+    text = PAGES[1].read_text(encoding="utf-8")
+    altered = text.replace("| `keys.lifetime` | an integer from 1 ", "| `keys.lifetime` | an integer from 2 ")
+    assert altered != text
+    assert manual.regenerate(altered) == text
+
+
+def test_every_generated_part_stands_in_exactly_one_page(manual: ModuleType) -> None:
+    names = [name for page in PAGES for name in manual.part_names(page.read_text(encoding="utf-8"))]
+    assert sorted(names) == sorted(manual.PARTS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_error_codes_and_links_of_the_manual_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    known = {code.name for code in codes.all_codes()}
+    areas = {name.split("-")[0] for name in known}
+    named = {name for name in re.findall(r"`([a-z]+(?:-[a-z]+)+)`", text) if name.split("-")[0] in areas}
+    assert named - known == set()
+    targets = re.findall(r"\]\(([a-z0-9./-]+\.md)\)", text)
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_example_of_a_hubs_description_is_read() -> None:
+    text = PAGES[1].read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(\[\[hub\]\].*?)```", text, re.DOTALL)
+    reader = Reader(example.encode(), "hubs.toml", DESCRIPTION)
+    assert reader.read().entries["hub"][0]["operator"] == "Example AG"
+    reader.finish()
+
+
+def test_template_in_the_manual_is_toml() -> None:
+    text = PAGES[1].read_text(encoding="utf-8")
+    (template,) = re.findall(r"```toml\n(# Configuration.*?)```", text, re.DOTALL)
+    assert tomllib.loads(template)["name"] == "hub-1"
