@@ -71,6 +71,8 @@ def test_whole_demonstration_shows_one_key_at_both_ends_and_survives_every_fault
         "three-hubs-down": "passed",
         "kme-killed": "passed",
     }
+    assert shown["doctor"] == []
+    assert shown["audit_records"] > 50
     assert {(cost["kme"], cost["pad"]) for cost in shown["pad_bytes_per_key"]} == {
         ("north", "derived"),
         ("south", "table"),

@@ -152,17 +152,20 @@ REPORT = Report(
         Cost(SOUTH, "table", 256, {f"hub-{number}": 35.125 for number in range(1, 6)}),
     ],
     scenes=[Scene("one", "the first one", Outcome.PASSED, 1.0, "fine")],
+    ailments=(),
     audit_records=12,
     seconds=20.04,
     directory=None,
 )
 
 
-def test_report_is_good_unless_a_scene_failed() -> None:
+def test_report_is_good_unless_a_scene_failed_or_the_doctor_found_something() -> None:
     skipped = Scene("two", "", Outcome.SKIPPED, 0.0, "")
     broken = Scene("three", "", Outcome.FAILED, 0.0, "")
     assert replace(REPORT, scenes=[*REPORT.scenes, skipped]).is_good
     assert not replace(REPORT, scenes=[*REPORT.scenes, broken]).is_good
+    assert not replace(REPORT, ailments=["hub-1: a pad is missing"]).is_good
+    assert replace(REPORT, scenes=[broken], ailments=["hub-1: ill"]).failures == ("three", "hub-1: ill")
 
 
 def test_document_has_what_scripts_look_for() -> None:

@@ -21,10 +21,10 @@ from skex.cli.common import Verb, result
 from skex.cli.demo_processes import Daemons
 from skex.cli.demo_realm import HUBS, PEERS, RESERVE_KEYS, THRESHOLD, DemoRealm
 from skex.cli.demo_report import Report, as_data, as_text, scene_text
-from skex.cli.demo_scenes import MESSAGE, Cost, Delivery, Outcome, Play, Scene, Stage, fault_scenes
+from skex.cli.demo_scenes import MESSAGE, Cost, Delivery, Play, Scene, Stage, fault_scenes
 from skex.runtime import auditfile, clock
 
-Seen: TypeAlias = tuple[Delivery, Sequence[Cost], Sequence[Scene]]
+Seen: TypeAlias = tuple[Delivery, Sequence[Cost], Sequence[Scene], Sequence[str]]
 TOOLS: Final = ("curl", "openssl")
 """The stock programs that play the applications."""
 
@@ -58,8 +58,7 @@ def demo(*, keep: bool, liar: str) -> None:
     report = Report(*seen, records, clock.now() - started, str(root) if keep else None)
     result(as_data(report), as_text(report))
     if not report.is_good:
-        names = ", ".join(scene.name for scene in report.scenes if scene.outcome is Outcome.FAILED)
-        raise Refused(codes.DEMO_FAILED, f"of its scenes: {names}")
+        raise Refused(codes.DEMO_FAILED, "; ".join(report.failures))
 
 
 async def _demonstrate(root: Path, liar: Sequence[str]) -> Seen:
@@ -78,7 +77,9 @@ async def _demonstrate(root: Path, liar: Sequence[str]) -> Seen:
         _say(f"Two openssl processes speak {delivery.handshake.suite} with it: {MESSAGE!r} crossed.")
         costs = await stage.measure()
         _say("Now faults. Before each one the reserves are drained, so that a key has to be established.")
-        return delivery, costs, [await _play(one) for one in fault_scenes(stage, with_liar=bool(liar))]
+        scenes = [await _play(one) for one in fault_scenes(stage, with_liar=bool(liar))]
+        _say("At last skex doctor looks at all seven homes, and every audit log is checked.")
+        return delivery, costs, scenes, await realm.examine()
 
 
 async def _play(play: Play) -> Scene:
@@ -135,6 +136,7 @@ def _bytecode_in(root: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        shutil.rmtree(root / "bytecode", ignore_errors=True)
         os.environ.clear()
         os.environ.update(before)
 

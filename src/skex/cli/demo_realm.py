@@ -20,7 +20,7 @@ from typing import Any, Final
 from skex.base.errors import DeliveryFault
 from skex.base.ids import KmeName, SaeId
 from skex.cli.admin import ask
-from skex.cli.demo_processes import Daemons, checked, failed, until
+from skex.cli.demo_processes import Daemons, checked, failed, run, until
 from skex.daemon.starting import PORTS_FILE
 from skex.policy.starters import default_hub_policy, default_kme_policy
 
@@ -253,6 +253,19 @@ class DemoRealm:
 
     async def _reserve(self, kme: KmeName, arguments: Mapping[str, Any]) -> None:
         await asyncio.to_thread(ask, self.home(kme), "reserve", arguments)
+
+    async def examine(self) -> tuple[str, ...]:
+        """What ``skex doctor`` finds wrong in any home while everything runs; warnings do not count."""
+        found: list[str] = []
+
+        async def one(name: str) -> None:
+            async with self._slots:
+                output = await run((*_SKEX, "doctor", "--json", "--home", str(self.home(name))))
+            checks = json.loads(output.stdout)["checks"]
+            found.extend(f"{name}: {check['sentence']}" for check in checks if check["level"] == "fail")
+
+        await _all(one(name) for name in (*HUBS, *PEERS))
+        return tuple(sorted(found))
 
     # ── helpers ─────────────────────────────────────────────────────────────────────────────────
     @property

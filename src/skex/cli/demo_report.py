@@ -22,11 +22,15 @@ _CLASSES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that was seen. ``seconds`` counts from the first command to the last process's end."""
+    """Everything that was seen. ``ailments`` are what ``skex doctor`` found wrong.
+
+    ``seconds`` counts from the first command to the last process's end.
+    """
 
     delivery: Delivery
     costs: Sequence[Cost]
     scenes: Sequence[Scene]
+    ailments: Sequence[str]
     audit_records: int
     seconds: float
     directory: str | None
@@ -34,7 +38,13 @@ class Report:
     @property
     def is_good(self) -> bool:
         """Whether nothing went wrong."""
-        return self.delivery.keys_match and all(one.outcome is not Outcome.FAILED for one in self.scenes)
+        return self.delivery.keys_match and not self.failures
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What did not go as it should."""
+        broken = tuple(scene.name for scene in self.scenes if scene.outcome is Outcome.FAILED)
+        return (*broken, *self.ailments)
 
 
 def claim_in_words(claim: Claim) -> str:
@@ -90,6 +100,7 @@ def as_data(report: Report) -> dict[str, Any]:
             }
             for scene in report.scenes
         ],
+        "doctor": list(report.ailments),
         "audit_records": report.audit_records,
         "seconds": round(report.seconds, 1),
         "directory": report.directory,
@@ -105,6 +116,7 @@ def as_text(report: Report) -> str:
         ("key", f"{delivery.key_id}, {delivery.key_bits} bits, the same at both ends"),
         ("tls", f"TLS 1.3, external PSK, {delivery.handshake.suite}, between two openssl processes"),
         *((scene.outcome.value, scene.title) for scene in report.scenes),
+        ("doctor", "; ".join(report.ailments) or "nothing fails in seven homes"),
         ("audit", f"{report.audit_records} records in seven logs, every chain whole"),
         ("time", f"{report.seconds:.0f} seconds"),
     ]
