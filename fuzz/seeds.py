@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Final
 
 from fuzz.targets import TARGETS
+from skex.enrol.chunks import KitWriter
+from skex.enrol.kit import KitHeader
 
 _BATCH: Final = "5818" + "11" * 16 + "0000000000000007"
 _INCARNATION: Final = "50" + "22" * 16
@@ -26,6 +29,22 @@ _HUBS: Final = "".join(
 _REALM: Final = (
     "896a" + b"skex realm".hex() + "0161610302" + "1a684ee180" + "1a00015180" + "190e10" + "82" + _HUBS
 )
+
+_KIT_START: Final = "8c50" + "ab" * 16 + "5849" + _REALM + "626831" + "6161" + "48" + "cd" * 8
+_KIT_TIMES: Final = "1a684ee180" + "1a684ee181"
+_KIT: Final = _KIT_START + "01" + "1affffffff" * 2 + _KIT_TIMES + "018100"
+_SEALED_KIT: Final = _KIT_START + "020105" + _KIT_TIMES + "02" + "850150" + "ef" * 16 + "1920000101"
+
+
+def _whole_kit() -> str:
+    """A kit with its digests, which no mutation would ever hit upon."""
+    sink = io.BytesIO()
+    header = KitHeader.from_bytes(bytes.fromhex(_KIT))
+    writer = KitWriter(sink, header, None)
+    writer.write(b"\xa5" * header.content_bytes)
+    writer.finish()
+    return sink.getvalue().hex()
+
 
 _HEX: Final[dict[str, tuple[str, ...]]] = {
     "value": ("8301820203820405", "1bffffffffffffffff", "6449455446", "f6"),
@@ -73,6 +92,8 @@ _HEX: Final[dict[str, tuple[str, ...]]] = {
     "context": (_CONTEXT, _CONTROL),
     "claim": (_CLAIM, "83400000"),
     "realm": (_REALM,),
+    "kit": (_KIT, _SEALED_KIT),
+    "whole kit": (_whole_kit(),),
     "record header": ("0101000000000064001122334455667700000005" + "00000010",),
     "frame 1": ("01000030" + b"skex".hex() + "01020000" + "ab" * 40,),
     "frame 2": ("02000064" + "01000000" + "ab" * 96,),

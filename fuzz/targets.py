@@ -1,4 +1,4 @@
-"""Every decoder of the wire as a fuzzing target: total, and canonical in whatever it accepts.
+"""Every decoder of the wire and of kits as a fuzzing target: total, and canonical in whatever it accepts.
 
 A target takes any bytes. It returns whether they were accepted; a refusal must be a ``PeerFault`` or
 ``Refused``, and what was accepted must encode to the same bytes again. Anything else is a finding.
@@ -6,6 +6,7 @@ A target takes any bytes. It returns whether they were accepted; a refusal must 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -13,6 +14,8 @@ from typing import Any, Final
 from skex.base import limits
 from skex.base.errors import PeerFault, Refused
 from skex.base.ids import Direction
+from skex.enrol.chunks import KitReader
+from skex.enrol.kit import KitHeader
 from skex.wire import codec, messages, peer, preface
 from skex.wire.claim import Claim
 from skex.wire.codec import Fields, Value, encode
@@ -56,6 +59,11 @@ def _frame_header(number: int, data: bytes) -> bytes:
     return data
 
 
+def _whole_kit(data: bytes) -> bytes:
+    KitReader(io.BytesIO(data)).examine()
+    return data
+
+
 _FRAMES: Final = (Hello, HubNonce, KmeState, HubState, KmeGrant)
 
 _DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
@@ -68,6 +76,8 @@ _DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "context": partial(_structure, CompactContext.from_fields),
     "claim": partial(_structure, Claim.from_fields),
     "realm": lambda data: Realm.from_bytes(data).to_bytes(),
+    "kit": lambda data: KitHeader.from_bytes(data).to_bytes(),
+    "whole kit": _whole_kit,
     "record header": lambda data: RecordHeader.parse(data).pack(),
     **{f"frame {kind.NUMBER}": partial(_frame, kind) for kind in _FRAMES},
     **{f"header of frame {kind.NUMBER}": partial(_frame_header, kind.NUMBER) for kind in _FRAMES},
