@@ -240,9 +240,12 @@ class Engine:
             self._establishing.pop(token, None)
 
     # ── roots ───────────────────────────────────────────────────────────────────────────────────
-    async def root(self, peer_name: KmeName) -> None:
-        """Return once peer messages can be sealed to a peer. Raises ``Refused``."""
-        if not self._core.peer_messages.has_root(Role.SENDER, peer_name):
+    async def root(self, peer_name: KmeName, *, anew: bool = False) -> None:
+        """Return once peer messages can be sealed to a peer, under another root if ``anew``.
+
+        Raises ``Refused``.
+        """
+        if anew or not self._core.peer_messages.has_root(Role.SENDER, peer_name):
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._want_root(peer_name)
             self._rooting[peer_name].append(waiting)

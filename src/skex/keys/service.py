@@ -37,6 +37,7 @@ _AGAIN: Final = (
     codes.KEY_ASSIGNED,
     codes.KEY_NOT_HELD,  # one end does not have these keys any more: others may do
     codes.NO_COMMON_ROOT,
+    codes.ASSIGN_UNANSWERED,  # the peer lost the root, or cannot know that this end kept it
     codes.CONTEXT_DISAGREES,  # the next batch names the other realm epoch
 )
 
@@ -211,16 +212,20 @@ class Keys:
     async def _make(self, order: _Order) -> tuple[DeliveredKey, ...]:
         """Get keys assigned and deliver them; again if what was assigned was taken away meanwhile."""
         until = asyncio.get_running_loop().time() + limits.TAKE_SECONDS
+        before: ErrorCode | None = None
         for _ in range(_TRIES - 1):
             try:
-                return await self._make_once(order, until)
+                return await self._make_once(order, until, before)
             except Refused as refused:
                 if refused.code not in _AGAIN:
                     raise
-        return await self._make_once(order, until)
+                before = refused.code
+        return await self._make_once(order, until, before)
 
-    async def _make_once(self, order: _Order, until: float) -> tuple[DeliveredKey, ...]:
-        lot = self._blocks.take(order.pair, order.number) or await self._assign(order, until)
+    async def _make_once(
+        self, order: _Order, until: float, before: ErrorCode | None
+    ) -> tuple[DeliveredKey, ...]:
+        lot = self._blocks.take(order.pair, order.number) or await self._assign(order, until, before)
         return await hand_over(
             self._engine.spawn,
             f"delivery to {order.pair.master}",
@@ -228,11 +233,15 @@ class Keys:
             lambda keys: self._lost(order.pair.master, order.target, keys, new=True),
         )
 
-    async def _assign(self, order: _Order, until: float) -> Lot:
-        """Keys out of the reserve or on demand, assigned for this request alone."""
+    async def _assign(self, order: _Order, until: float, before: ErrorCode | None) -> Lot:
+        """Keys out of the reserve or on demand, assigned for this request alone.
+
+        ``before`` is why the try before failed. A peer that did not answer may be unable to, for want of
+        the root; then another root helps at once.
+        """
         try:
             async with asyncio.timeout_at(until):
-                await self._engine.root(order.target)
+                await self._engine.root(order.target, anew=before is codes.ASSIGN_UNANSWERED)
                 offer = await self._supply.obtain(
                     order.pair.kind, order.number, lambda taken: self._engine.offer(order.pair, taken)
                 )
@@ -242,7 +251,7 @@ class Keys:
                     self._engine.give_up(offer)
                     raise
         except TimeoutError:
-            raise Refused(codes.DEADLINE_PASSED) from None
+            raise Refused(before or codes.DEADLINE_PASSED) from None
         return Lot(offer.request, offer.taken, ahead=False)
 
     async def _deliver(self, order: _Order, lot: Lot, wanted: Wanted) -> tuple[DeliveredKey, ...]:

@@ -339,10 +339,41 @@ def test_an_assignment_that_is_not_answered_is_refused_and_its_keys_are_void() -
     async def scene(world: World) -> None:
         await world.stock(5)
         world.south.deaf = True
+        before = world.net.now()
         assert await refusal(world.take(2)) == "assign-unanswered"
+        assert world.net.now() - before <= limits.TAKE_SECONDS
         assert world.depth() == 3
         world.south.deaf = False
         await world.until(lambda: world.south.held.count(NORTH) == 3)
+
+    play(scene)
+
+
+def test_a_peer_that_cannot_answer_for_want_of_a_root_gets_another_within_the_request() -> None:
+    async def scene(world: World) -> None:
+        await world.north.engine.root(SOUTH)
+        world.south.deaf = True  # so the answer that lets it use the root is lost ...
+        await asyncio.sleep(0.3)
+        world.net.take_down(1, 2, 3, 4, 5)
+        world.net.bring_up(1, 2, 3, 4, 5)  # ... and hubs that forgot the batch relay no CONFIRM again
+        world.south.deaf = False
+        await asyncio.sleep(100)
+        before = world.net.now()
+        mine = await world.take()
+        assert world.net.now() - before > limits.ASSIGN_SECONDS
+        assert same(mine, await world.fetch(mine))
+
+    play(scene, slowness=0.05)
+
+
+def test_a_peer_that_is_gone_is_named_as_absent() -> None:
+    async def scene(world: World) -> None:
+        await world.stock(5)
+        world.south.stop()
+        assert await refusal(world.take()) == "receiver-absent"
+        world.south.start()
+        mine = await world.take()
+        assert same(mine, await world.fetch(mine))
 
     play(scene)
 
