@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from skex.audit import events
 from skex.audit.fields import Subject
@@ -33,10 +33,12 @@ from skex.runtime import clock, entropy
 from skex.runtime.auditfile import open_audit
 from skex.runtime.files import DiskFileSystem
 from skex.store.hub import HubStore
-from skex.store.kme import KmeStore
 from skex.store.links import EnrolledLink, StoredLink
 from skex.store.opened import OpenedStore
 from skex.wire.realm import Realm
+
+if TYPE_CHECKING:
+    from skex.store.kme import KmeStore
 
 _COLLECTED: Final = "collected"
 """The fact of a KME's store that holds the realm file of its kits until one is in force."""
@@ -231,6 +233,9 @@ def open_hub(config: HubConfig) -> Iterator[HubHome]:
 @contextmanager
 def open_kme(config: KmeConfig) -> Iterator[KmeHome]:
     """Open a KME's home for one command; see ``open_hub``."""
+    # The store of a KME imports all its machines; a hub's commands do without them.
+    from skex.store.kme import KmeStore  # noqa: PLC0415  # start-up is most of a command's time
+
     with locked(config.home), _master(config.home) as master:
         path = str(config.home / STORE_FILE)
         store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)

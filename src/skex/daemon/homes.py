@@ -24,7 +24,6 @@ from skex.policy.starters import default_hub_policy, default_kme_policy
 from skex.runtime import clock, entropy
 from skex.runtime.files import DiskFile, sync_directory
 from skex.store.hub import HubStore
-from skex.store.kme import KmeStore
 from skex.store.sealing import MASTER_KEY_BYTES
 from skex.wire.realm import Realm
 
@@ -70,6 +69,9 @@ def init_hub(home: Path, name: HubName, realm: bytes, stated: Mapping[str, Any])
 
 def init_kme(home: Path, name: KmeName, stated: Mapping[str, Any]) -> None:
     """Make a KME's home; see ``init_hub``. Its realm comes with its first kits."""
+    # The store of a KME imports all its machines; a hub's commands do without them.
+    from skex.store.kme import KmeStore  # noqa: PLC0415  # start-up is most of a command's time
+
     with _new_home(home):
         _basics(home)
         write_private(home / POLICY_FILE, default_kme_policy().encode())

@@ -11,15 +11,17 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from skex.base import codes
 from skex.base.errors import Refused, SkexError, StoreFault
 from skex.base.secret import Secret
-from skex.policy.evaluate import PolicySet, load
 from skex.runtime.files import replace_file
 from skex.runtime.lock import HomeLock
 from skex.store.sealing import MASTER_KEY_BYTES
+
+if TYPE_CHECKING:
+    from skex.policy.evaluate import PolicySet
 
 STORE_FILE: Final = "store.sqlite"
 MASTER_KEY_FILE: Final = "master.key"
@@ -133,4 +135,7 @@ def load_policy(path: Path) -> PolicySet:
         data = path.read_bytes()
     except OSError as error:
         raise StoreFault(codes.FILE_IO, f"{path}: {error.strerror}") from error
+    # Offline commands need a home, but no policy: start-up is most of their time.
+    from skex.policy.evaluate import load  # noqa: PLC0415  # see above
+
     return load(data, str(path))
