@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -18,7 +19,7 @@ from click.testing import CliRunner
 
 from skex.audit.chain import Stamp
 from skex.audit.events import DAEMON_STARTED, Event
-from skex.base import codes
+from skex.base import codes, limits
 from skex.base.errors import Refused
 from skex.base.ids import Direction, HubName, KmeName, RealmName, SaeId
 from skex.base.secret import Secret
@@ -37,7 +38,7 @@ from skex.enrol.realm import HubDescription, new_realm
 from skex.pad.kinds import PadKind
 from skex.pad.table import TablePad
 from skex.policy.starters import default_hub_policy, default_kme_policy
-from skex.protocol.changes import LinkFrozen
+from skex.protocol.changes import LinkFrozen, MarkRaised
 from skex.runtime import clock, entropy
 from skex.runtime.auditfile import open_audit, stamp
 from skex.runtime.files import DiskFileSystem
@@ -441,6 +442,67 @@ def test_home_that_is_none_is_found(tmp_path: Path) -> None:
     assert set(failures(run(tmp_path))) == {"home"}
 
 
+def test_table_pad_that_is_nearly_used_up_is_mentioned(site: Site) -> None:
+    with _opened(site) as store:
+        link = next(one.link for one in store.links() if one.link.hub == HUBS[0])
+        store.commit([[MarkRaised(link.link_id, Direction.TO_HUB, UNITS - 1)]])
+    (found,) = warnings_of_homes(run(site.home(KME)))
+    assert (found.check, "2 %" in found.sentence) == ("pads", True)
+
+
+def test_derived_pad_restored_far_behind_its_store_is_found(site: Site) -> None:
+    with _opened(site) as store:
+        link = next(one.link for one in store.links() if one.link.hub == HUBS[1])
+        store.commit([[MarkRaised(link.link_id, Direction.TO_KME, limits.DERIVED_JUMP_STEPS + 2)]])
+    assert set(failures(run(site.home(KME)))) == {"pads"}
+
+
+def test_realm_that_soon_is_too_old_is_mentioned(site: Site) -> None:
+    now = stamp()
+    aged = timedelta(seconds=0.95 * site.realm.max_age)
+    found = run(site.home(KME), replace(now, wall=now.wall + aged))
+    assert [one.level for one in found if one.check == "realm"] == [Level.WARN]
+
+
+def test_threshold_below_the_floor_and_unknown_hubs_in_the_configuration_are_found(site: Site) -> None:
+    file = site.home(KME) / "kme.toml"
+    more = '\n[realm]\nthreshold_floor = 3\nhub_addresses = { "hub-8" = "127.0.0.1:1" }\n'
+    kept = [line for line in file.read_text().splitlines() if line != "[realm]"]
+    file.write_text("\n".join(kept) + more)
+    found = [one for one in run(site.home(KME)) if one.check == "realm"]
+    assert [one.level for one in found] == [Level.FAIL, Level.WARN, Level.OK]
+
+
+def test_door_of_another_authority_than_its_clients_is_mentioned(site: Site) -> None:
+    other = ca.create_ca("other", 400, now=clock.wall(), entropy=entropy.random_bytes)
+    (site.home(KME) / "tls" / "ca.pem").write_bytes(other.certificate)
+    (found,) = warnings_of_homes(run(site.home(KME)))
+    assert (found.check, "another CA" in found.sentence) == ("door", True)
+
+
+def test_home_of_two_daemons_is_found(site: Site) -> None:
+    (site.home(KME) / "hub.toml").write_text('name = "hub-1"\n')
+    assert "config" in failures(run(site.home(KME)))
+
+
+@pytest.mark.parametrize(("free", "level"), [(2**20, Level.FAIL), (2**27, Level.WARN), (2**40, Level.OK)])
+def test_full_disk_is_found(site: Site, monkeypatch: pytest.MonkeyPatch, free: int, level: Level) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    assert [one.level for one in run(site.home(KME)) if one.check == "disk-space"] == [level]
+
+
+def test_check_that_cannot_look_fails_and_the_others_go_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: object) -> None:
+        raise PermissionError(13, "Permission denied", "there")
+
+    monkeypatch.setattr("shutil.disk_usage", refused)
+    found = run(site.home(KME))
+    assert "there cannot be looked at" in failures(found)["disk"]
+    assert "clock" in {one.check for one in found}
+
+
 # ── beside a running daemon ─────────────────────────────────────────────────────────────────────
 def test_home_whose_holder_does_not_answer_is_found(site: Site) -> None:
     lock = HomeLock(site.home(KME))
@@ -514,3 +576,18 @@ def test_realms_of_hubs_are_what_the_realm_file_says(site: Site) -> None:
         assert Realm.from_bytes(store.realm() or b"") == site.realm
     finally:
         store.close()
+
+
+def test_weak_host_is_mentioned_and_never_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (256, 256))
+    swaps = tmp_path / "swaps"
+    swaps.write_text("Filename Type\n/dev/zram0 partition\n/dev/sda2 partition\n")
+    monkeypatch.setattr(host, "_SWAPS", swaps)
+    monkeypatch.setattr("ssl.OPENSSL_VERSION_INFO", (1, 1, 1))
+    subject = Subject(tmp_path, stamp(), _stopped)
+    found = [one for check in (host.versions, host.bounds, host.memory) for one in check(subject)]
+    weak = {one.check: one.sentence for one in found if one.level is Level.WARN}
+    assert set(weak) == {"openssl", "open-files", "core-dumps", "swap"}
+    assert "/dev/sda2" in weak["swap"]
+    assert "zram" not in weak["swap"]
+    assert all(one.level is not Level.FAIL for one in found)
