@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,14 +128,14 @@ CASES = [
 ]
 
 
-def refusal(home: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+def refusal(home: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """What ``skex KIND run`` says before it ends."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         skex_command.main(["--home", str(home), "--json", kind, "run"])
     said = capsys.readouterr()
     assert said.out == ""
-    error: dict[str, str] = json.loads(said.err.splitlines()[-1])["error"]
+    error: dict[str, Any] = json.loads(said.err.splitlines()[-1])["error"]
     assert error["exit_code"] == ended.value.code
     assert error["sentence"].endswith(".")
     assert error["hint"]

@@ -12,10 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skex.base.ids import HubName, KmeName, RealmName
+from skex.base.ids import HubName, KmeName, RealmName, SaeId
 from skex.base.secret import Secret
 from skex.daemon import config, homes
 from skex.daemon.enrolment import open_hub, open_kme
@@ -74,7 +75,7 @@ class Homes:
         listen = Endpoint("127.0.0.1", self.ports[name])
         stated = {"listen.address": listen, "run.allow_root": True}
         homes.init_hub(self.home(name), HubName(name), self.realm.to_bytes(), stated)
-        (self.home(name) / "policy.toml").write_text(default_hub_policy(list(self.kmes)))
+        (self.home(name) / "policy.toml").write_text(default_hub_policy([KmeName(kme) for kme in self.kmes]))
 
     def _make_kme(self, name: str) -> None:
         home = self.home(name)
@@ -84,8 +85,10 @@ class Homes:
             "run.allow_root": True,
         }
         homes.init_kme(home, KmeName(name), stated)
-        others = [other for other in self.kmes if other != name]
-        policy = default_kme_policy(others, [f"app@{name}"], [f"app@{other}" for other in others])
+        others = [KmeName(other) for other in self.kmes if other != name]
+        policy = default_kme_policy(
+            others, [SaeId(f"app@{name}")], [SaeId(f"app@{other}") for other in others]
+        )
         (home / "policy.toml").write_text(policy)
         (home / "tls").mkdir()
         issued = self.pki.issue(Subject.KME, name, stem=f"kme-{name}")
@@ -150,7 +153,7 @@ class Network:
                 argv = [sys.executable, "-m", "skex", "--home", str(self.homes.home(name)), kind, "run"]
                 self.running[name] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for name in names:
-            until(lambda name=name: self._is_up(name), name)
+            until(partial(self._is_up, name), name)
 
     def _is_up(self, name: str) -> bool:
         assert self.running[name].poll() is None, self.log(name)[-2000:]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_sets_that_come_during_a_transaction_share_the_next_and_keep_their_order
     async def scene(store: Memory, committer: Committer[int], _: list[BaseException]) -> None:
         store.gate.clear()
         for number in range(4):
-            committer.submit((number,), lambda number=number: heard.append(number))
+            committer.submit((number,), partial(heard.append, number))
             await asyncio.sleep(0.01)
         assert heard == []
         store.gate.set()
@@ -108,7 +109,8 @@ def test_a_failed_store_ends_every_wait_and_nothing_is_taken_behind_it() -> None
         committer.submit((3,), lambda: heard.append("never"))
         await asyncio.sleep(0)
         store.gate.set()
-        assert await asyncio.gather(first, second, return_exceptions=True) == [fault, fault]
+        ends: Sequence[object] = await asyncio.gather(first, second, return_exceptions=True)
+        assert list(ends) == [fault, fault]
         with pytest.raises(StoreFault):
             await committer.durable(())
         committer.submit((), lambda: heard.append("never"))

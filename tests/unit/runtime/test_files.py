@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from skex.base.errors import StoreFault
-from skex.runtime import clock, entropy, files
+from skex.runtime import clock, entropy
 from skex.runtime.files import DiskFileSystem, replace_file
 from skex.runtime.lock import HomeLock
 
@@ -101,4 +101,3 @@ def test_the_clocks_and_the_generator_are_the_systems() -> None:
     assert len(entropy.random_bytes(32)) == 32
     assert entropy.random_bytes(32) != entropy.random_bytes(32)
     assert entropy.random_secret(32).expose() != entropy.random_secret(32).expose()
-    assert files.DiskFile(-1).close() is None

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from skex.audit import events
+from skex.audit.events import Event
+from skex.audit.log import Audit
+from skex.base import codes, limits
+from skex.base.errors import SkexError, StoreFault
+from skex.base.ids import SaeId
+from skex.base.secret import Secret
+from skex.daemon import recording
+from skex.daemon.recording import RecordedKeys, Recording
+from skex.keys.api import DeliveredKey, KeyService, Requirements
+
+CALLER, SLAVE = SaeId("a@north"), SaeId("b@south")
+
+
+class Log:
+    """An audit log that fails when told to."""
+
+    policy = ""
+
+    def __init__(self) -> None:
+        self.written: list[Event] = []
+        self.ticks = 0
+        self.failure: StoreFault | None = None
+
+    def commit(self, sets: Sequence[Sequence[Event]]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.written += [event for one in sets for event in one]
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+
+class Keys:
+    """Delivers one key, and records it as the key service does: without waiting."""
+
+    def __init__(self, recorded: Recording) -> None:
+        self.recorded = recorded
+        self.secret = Secret(b"k" * 32)
+
+    async def take_new(self, *_: Any) -> tuple[DeliveredKey, ...]:
+        self.recorded.emit(Event(events.DAEMON_STARTED))
+        return (DeliveredKey(uuid.UUID(int=1), self.secret, cast("Any", None)),)
+
+    take_by_id = take_new
+
+
+def test_keys_go_out_behind_their_record_and_not_at_all_without_it() -> None:
+    async def run() -> None:
+        log = Log()
+        failures: list[BaseException] = []
+        recorded = Recording(cast("Audit", log), failures.append)
+        recorded.start()
+        keys = Keys(recorded)
+        service = RecordedKeys(cast("KeyService", keys), recorded)
+        assert len(await service.take_new(CALLER, (SLAVE,), 1, 32, Requirements())) == 1
+        assert len(log.written) == 1
+        log.failure = StoreFault(codes.AUDIT_IO, "full")
+        for _ in range(2):
+            with pytest.raises(StoreFault) as caught:
+                await service.take_by_id(CALLER, SLAVE, ())
+            assert caught.value.code is codes.AUDIT_IO
+        with pytest.raises(SkexError):
+            keys.secret.expose()
+        await asyncio.sleep(0)
+        assert failures == [log.failure]
+        await recorded.stop()
+
+    asyncio.run(run())
+
+
+def test_the_logs_own_clock_is_run_and_a_disk_too_far_behind_ends_the_daemon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "AUDIT_SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(recording, "BACKLOG_EVENTS", 3)
+
+    async def run() -> None:
+        log = Log()
+        failures: list[BaseException] = []
+        recorded = Recording(cast("Audit", log), failures.append)
+        recorded.start()
+        await asyncio.sleep(0.1)
+        assert log.ticks > 1
+        for _ in range(4):
+            recorded.emit(Event(events.DAEMON_STARTED))
+        assert [type(one) for one in failures] == [StoreFault]
+        await recorded.stop()
+        assert len(log.written) == 3
+
+    asyncio.run(run())
