@@ -30,10 +30,10 @@ from skex.daemon.checks.checkup import examine
 from skex.daemon.checks.findings import Finding, Level, Subject
 from skex.daemon.checks.home import file_system
 from skex.daemon.enrolment import open_hub, open_kme
-from skex.daemon.links import pad_name
 from skex.daemon.options import Endpoint
 from skex.enrol import ca
 from skex.enrol.creating import KitOrder
+from skex.enrol.links import pad_name
 from skex.enrol.realm import HubDescription, new_realm
 from skex.pad.kinds import PadKind
 from skex.pad.table import TablePad

@@ -17,7 +17,8 @@ from skex.base import codes
 from skex.base.errors import ErrorCode, Refused, SkexError, StoreFault
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.daemon import record
-from skex.daemon.links import Links, PadSealing
+from skex.daemon.links import Links
+from skex.enrol.links import PadSealing
 from skex.pad.files import FileSystem
 from skex.protocol import hub, traffic
 from skex.protocol.changes import Change

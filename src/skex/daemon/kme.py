@@ -17,8 +17,9 @@ from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.base.secret import Secret
 from skex.daemon import record
 from skex.daemon.dialer import keep_connected
-from skex.daemon.links import Links, PadSealing, profile_of
+from skex.daemon.links import Links, profile_of
 from skex.daemon.options import Endpoint
+from skex.enrol.links import PadSealing
 from skex.keys.engine import Cancellable, Engine
 from skex.pad.files import FileSystem
 from skex.protocol import kme, rollback, traffic

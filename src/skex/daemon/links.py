@@ -10,37 +10,20 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Protocol
 
-from skex.base import codes
+from skex.base import codes, limits
 from skex.base.errors import ErrorCode, PeerFault
 from skex.base.ids import Direction, HubName, KmeName, LinkId, RealmName
-from skex.pad.derived import ChainSealing, DerivedPad
+from skex.enrol.links import PadSealing, pad_name
+from skex.pad.derived import DerivedPad
 from skex.pad.files import FileSystem
 from skex.pad.kinds import Pad, PadKind
-from skex.pad.table import Mask, TablePad
+from skex.pad.table import TablePad
 from skex.protocol.session import LinkProfile, Owned
 from skex.runtime import entropy
 from skex.runtime.connections import LinkShell
 from skex.store.links import EnrolledLink, StoredLink
 from skex.wire.preface import Marks, Parties
-
-LINK_KEY_BYTES = 64
-
-
-class PadSealing(Protocol):
-    """How pads are sealed at rest."""
-
-    def chain_sealing(self, link_id: LinkId, direction: Direction) -> ChainSealing:
-        """For a derived pad's states."""
-
-    def table_mask(self, link_id: LinkId, direction: Direction) -> Mask:
-        """For a table pad's data."""
-
-
-def pad_name(link_id: LinkId, direction: Direction) -> str:
-    """The name of a pad's file within the home's ``pads`` directory."""
-    return f"{link_id.hex()}-{direction.name.lower().replace('_', '-')}.pad"
 
 
 def profile_of(link: EnrolledLink) -> LinkProfile:
@@ -194,7 +177,7 @@ def decoy(link_id: LinkId) -> LinkProfile:
     """What an unknown link id meets: it answers like any link, and nobody knows its key."""
     return LinkProfile(
         parties=Parties(RealmName("decoy"), link_id, KmeName("decoy"), HubName("decoy")),
-        key=entropy.random_secret(LINK_KEY_BYTES),
+        key=entropy.random_secret(limits.LINK_KEY_BYTES),
         kind=PadKind.DERIVED,
         to_hub_capacity=1,
         to_kme_capacity=1,

@@ -16,9 +16,9 @@ from skex.daemon import evidence
 from skex.daemon.config import load_hub, load_kme
 from skex.daemon.enrolment import KmeHome, open_hub, open_kme
 from skex.daemon.homes import init_hub, init_kme
-from skex.daemon.links import pad_name
 from skex.enrol.creating import KitOrder
 from skex.enrol.importing import ImportedKit
+from skex.enrol.links import pad_name
 from skex.enrol.passphrase import parse_passphrase
 from skex.enrol.realm import Changes, next_epoch
 from skex.pad.kinds import PadKind

@@ -4,16 +4,17 @@ import pytest
 
 from skex.base.errors import StoreFault
 from skex.base.ids import Direction, LinkId
-from skex.daemon import links as daemon_links
 from skex.enrol.links import pad_name, sweep
 from tests.unit.enrol import kit_support as support
 from tests.unit.enrol.kit_support import End
 
 
-@pytest.mark.parametrize("direction", Direction)
-def test_pads_have_the_names_that_daemons_open(direction: Direction) -> None:
-    link = LinkId(b"\x01linkid\xff")
-    assert pad_name(link, direction) == daemon_links.pad_name(link, direction)
+@pytest.mark.parametrize(
+    ("direction", "name"),
+    [(Direction.TO_HUB, "016c696e6b6964ff-to-hub.pad"), (Direction.TO_KME, "016c696e6b6964ff-to-kme.pad")],
+)
+def test_pads_are_named_by_link_and_direction(direction: Direction, name: str) -> None:
+    assert pad_name(LinkId(b"\x01linkid\xff"), direction) == name
 
 
 def test_sweep_erases_pads_without_a_link_and_nothing_else() -> None:

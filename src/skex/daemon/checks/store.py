@@ -18,9 +18,9 @@ from skex.base.ids import Direction, HubName
 from skex.daemon.checks.findings import Finding, Kept, Subject, fail, fault, ok, warn
 from skex.daemon.config import HubConfig, KmeConfig
 from skex.daemon.enrolment import StoredRealms, StoreRegistry
-from skex.daemon.links import pad_name
 from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, locked, read_master_key
 from skex.enrol.collecting import CollectedKits
+from skex.enrol.links import pad_name
 from skex.pad.kinds import PadKind
 from skex.pad.looking import Seen, look
 from skex.runtime import entropy
