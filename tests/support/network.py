@@ -192,8 +192,11 @@ class Network:
             return int(status or 0), body
 
     def keys(self, kme: str, path: str, *more: str) -> tuple[int, Any]:
-        """The status and answer of a KME's ETSI 014 door to its own SAE."""
-        port = json.loads((self.homes.home(kme) / "ports.json").read_text())["etsi014"]
+        """The status and answer of a KME's ETSI 014 door to its own SAE; 0 where nobody answers."""
+        try:
+            port = json.loads((self.homes.home(kme) / "ports.json").read_text())["etsi014"]
+        except FileNotFoundError:  # it ends, or has ended
+            return 0, None
         pki = self.homes.pki.directory
         argv = ["curl", "-sS", "--max-time", "20", "--cacert", str(pki / "ca.pem"), "-w", "\n%{http_code}"]
         argv += ["--cert", str(pki / f"app-{kme}.pem"), "--key", str(pki / f"app-{kme}.key")]
