@@ -208,7 +208,7 @@ class KmeDaemon:
             gauge.set_function(partial(self.pad_left, hub, direction))
         _log.info("link up", extra={"hub": hub, "peer": shell.peer_address})
         self.engine.handle(
-            kme.LinkProved(hub, False, session.hub_epoch, session.hub_realm_digest)  # noqa: FBT003 - told before, if so
+            kme.LinkProved(hub, False, session.hub_epoch, session.hub_realm_digest)  # noqa: FBT003  # told before, if so
         )
 
     def arrived(self, shell: LinkShell, ordinal: int, message: Message) -> None:
