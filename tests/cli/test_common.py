@@ -15,6 +15,7 @@ from skex.base import codes
 from skex.base.errors import DeliveryFault, LocalBug, PeerFault, Refused, SkexError, StoreFault
 from skex.cli import NOUNS, common, skex_command
 from skex.cli.common import EXIT_CODES, Entry, Noun, Root, Unreachable, exit_code, progress, settings, table
+from skex.cli.values import SIZE
 from tests.cli.transcripts import skex
 
 
@@ -65,6 +66,19 @@ def test_list_of_nouns_needs_no_import_and_each_says_what_it_is() -> None:
     for noun, entry in NOUNS.items():
         assert noun in run.stdout
         assert entry.summary[:40] in " ".join(run.stdout.split())
+
+
+def test_help_lists_every_noun_and_every_exit_code() -> None:
+    text = skex("--help").stdout
+    for noun in NOUNS:
+        assert f"  {noun} " in text
+    for code in EXIT_CODES:
+        assert f"  {code}  " in text
+    assert skex_command.list_commands(click.Context(skex_command)) == list(NOUNS)
+
+
+def test_value_that_a_default_already_made_is_taken_as_it_is() -> None:
+    assert SIZE.convert(7, None, None) == 7
 
 
 def test_version_is_shown() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from skex.base import limits
 from skex.cli import kit as kit_commands
+from skex.cli.files import moment
 from skex.enrol import creating
 from skex.enrol.chunks import KitWriter
 from skex.runtime import clock
@@ -80,11 +81,10 @@ def test_three_hubs_and_a_kme_from_nothing(root: Path) -> None:
     assert {one["realm"]["words"] for one in made + imported} == {words}
 
 
-@pytest.mark.parametrize("command", [["-m", "skex"], ["-m", "skex.__main__"]])
-def test_installed_command_does_the_same_in_processes_of_its_own(tmp_path: Path, command: list[str]) -> None:
+def test_module_does_the_same_in_processes_of_its_own(tmp_path: Path) -> None:
     def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, *command, *arguments],
+            [sys.executable, "-m", "skex", *arguments],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "SKEX_HOME": "site-a"},
             input=stdin,
@@ -109,6 +109,24 @@ def test_installed_command_does_the_same_in_processes_of_its_own(tmp_path: Path,
         "hint: A kit is imported once: ask the hub's operator for a new one.\n"
         "code: link-known (exit 3)\n"
     )
+
+
+def test_people_are_told_what_comes_next_on_stderr_only(root: Path) -> None:
+    way = ("kit", "create", "site-a", "-o", "k", "--in-clear", "--home", "hub-1")
+    transcript = [
+        (("realm", "init", "r", "-k", "1", "--hub", "h=h:1", "-o", "r.cbor"), "Compare the words"),
+        (("hub", "init", "h", "--realm", "r.cbor", "--home", "h"), "Next: policy.toml"),
+        (("kme", "init", "b", "--home", "b"), "Next: policy.toml"),
+        (way, "It may be imported once, until 20"),
+        (("kit", "import", "k", "--home", "site-a"), "1 of 2 kits agree on the realm"),
+        (("ca", "init", "-d", "ca"), "Give ca/ca.pem to the KMEs"),
+    ]
+    for command, talk in transcript:
+        answer = skex(*command)
+        assert answer.code == 0, answer.stderr
+        assert talk in answer.stderr
+        assert talk not in answer.stdout
+        assert answer.stdout.strip()
 
 
 def test_files_have_the_modes_of_their_secrets(root: Path) -> None:
@@ -229,6 +247,32 @@ def test_medium_that_fails_leaves_no_file_no_pad_and_no_link(
     monkeypatch.undo()
     os.chdir(root)
     done(*way)
+
+
+def test_kit_that_cannot_be_opened_is_a_fault(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create()
+
+    def fail(*_: object, **__: object) -> object:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", fail)
+    assert refused("kit", "show", "hub-1.kit") == (4, "kit-io")
+
+
+def test_realm_file_that_cannot_be_written_leaves_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert refused("realm", "init", "r", "-k", "1", "--hub", "h=h:1", "-o", "r.cbor") == (4, "file-io")
+    assert not Path("r.cbor").exists()
+
+
+def test_time_that_no_calendar_has_is_shown_as_a_number() -> None:
+    assert moment(0) == "1970-01-01 00:00 UTC"
+    assert moment(2**64 - 1) == f"{2**64 - 1} seconds after 1970"
 
 
 def test_directory_that_is_not_there_is_a_fault(root: Path) -> None:
