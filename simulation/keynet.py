@@ -212,9 +212,14 @@ class Life:
         if self.over:
             work.close()
             return
+        _ = self.request(work, name)  # kept there
+
+    def request(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run something that ends at the latest with this life, as what a door serves does."""
         task = self.net.loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def threshold_floor(self, name: KmeName) -> int:
         """As the machines' port says."""

@@ -96,7 +96,7 @@ class Lives:
 
         async def scene() -> None:
             for number in numbers:
-                self._start(request(number))
+                self._start(name, request(number))
                 await asyncio.sleep(pause)
 
         self.runner.run(scene())
@@ -111,12 +111,12 @@ class Lives:
 
         async def scene() -> None:
             for _ in range(times):
-                self._start(request())
+                self._start(slave.partition("@")[2], request())
 
         self.runner.run(scene())
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self.requests.append(Request(self.net.loop.create_task(work), self.net.now()))
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self.requests.append(Request(self.net[name].life.request(work, "request"), self.net.now()))
 
     def _take_in(self, sae: SaeId, keys: Sequence[DeliveredKey]) -> None:
         for key in keys:
@@ -186,7 +186,8 @@ class Lives:
         self.requests = [one for one in self.requests if not one.task.done()]
 
     def check_flow(self) -> None:
-        """With everybody up and hearing, every application gets keys."""
+        """With everybody up, hearing and near, every application gets keys at its first request."""
+        self.net.slowness = min(self.net.slowness, 0.05)
         for end in self.net.ends.values():
             end.deaf = False
         for hub in self.net.hubs.values():
