@@ -118,12 +118,15 @@ def test_the_next_block_is_begun_before_the_first_is_used_up() -> None:
 def test_a_block_is_renewed_while_it_is_used_and_given_up_when_it_is_not() -> None:
     async def scene(world: World) -> None:
         world.run_background()
-        await make_busy(world, times=60)
+        await world.stock(1000)
+        for _ in range(4):
+            await world.take(20)
+        await asyncio.sleep(1)
         until = {block.until for block in world.north.service._blocks._blocks.values()}
         for _ in range(20):
             await asyncio.sleep(limits.BLOCK_IDLE_SECONDS / 3)
-            if blocks(world):
-                await world.take()
+            assert blocks(world)
+            await world.take()
         later = {block.until for block in world.north.service._blocks._blocks.values()}
         assert not until & later
         await asyncio.sleep(limits.BLOCK_IDLE_SECONDS + 2)
@@ -167,6 +170,30 @@ def test_blocks_leave_half_of_the_reserve_to_others() -> None:
         for _ in range(10):
             await world.take(5)
         assert world.depth() == 0
+
+    play(scene)
+
+
+def test_a_small_reserve_is_not_spent_on_one_pair() -> None:
+    async def scene(world: World) -> None:
+        await world.stock(6)
+        for _ in range(4):
+            await world.take()
+        assert (blocks(world), world.depth()) == (0, 2)
+
+    play(scene)
+
+
+def test_a_block_is_over_when_the_lifetime_that_was_asked_for_is() -> None:
+    async def scene(world: World) -> None:
+        await world.stock(1000)
+        for _ in range(5):
+            await world.take(asked=Requirements(lifetime=4))
+        await asyncio.sleep(3)
+        assert blocks(world) == 1
+        await asyncio.sleep(2)
+        assert blocks(world) == 0
+        assert ended(world) == ["assign-hold-ended"]
 
     play(scene)
 

@@ -190,7 +190,16 @@ def test_rows_without_keys_are_dropped_now_and_then() -> None:
             commit(sets)
 
         replace_method(world.north.store, "commit", watched)
-        await asyncio.sleep(limits.TIDY_SECONDS + 2)
+        emptied = world.north.life.emptied
+        looked: list[float] = []
+
+        async def looking() -> Any:
+            looked.append(world.net.now())
+            return await emptied()
+
+        replace_method(world.north.life, "emptied", looking)
+        await asyncio.sleep(2 * limits.TIDY_SECONDS - 5)
+        assert len(looked) == 1
         assert any(isinstance(one, BatchDropped) for one in committed)
         committed.clear()
         await asyncio.sleep(limits.TIDY_SECONDS + 2)

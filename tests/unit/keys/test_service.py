@@ -10,6 +10,7 @@ import pytest
 from simulation.keynet import NetKme
 from skex.base import limits
 from skex.base.ids import SaeId
+from skex.base.secret import Secret
 from skex.keys.api import Requirements
 from skex.protocol import assign, kme, receiver
 from skex.protocol.changes import KeysVoided, Role
@@ -47,6 +48,10 @@ def test_both_ends_get_equal_keys_once() -> None:
         ids = tuple(key.key_id for key in mine)
         assert world.north.heard_here.delivered == [(ALICE, SOUTH, ids, True)]
         assert world.south.heard_here.delivered == [(BOB, NORTH, ids, False)]
+        batch = world.north.heard_here.notices[-1]
+        assert isinstance(batch, assign.Delivered)
+        assignee = world.south.engine.core.peer_messages.assignee
+        assert assignee.assignment(NORTH, batch.keys[0].batch, 0) is None
 
     play(scene)
 
@@ -399,6 +404,8 @@ def test_nothing_is_delivered_before_enough_hubs_showed_no_rollback() -> None:
             end.restart()
         assert await refusal(world.take()) == "not-ready"
         assert await refusal(world.fetch(mine)) == "not-ready"
+        unknown = world.south.service.take_by_id(BOB, ALICE, [uuid.UUID(int=7)])
+        assert await refusal(unknown) == "not-ready"
         world.net.bring_up(1)
         assert same(mine, await world.fetch(mine))
         assert len(await world.take()) == 1
@@ -506,6 +513,7 @@ def test_a_request_cancelled_at_any_moment_loses_nothing_silently() -> None:
             world.north.engine.reserve.drop(SOUTH, None)
             under_way = await cancelled_at(world, turn, world.take(2))
             await asyncio.sleep(limits.TAKE_SECONDS)
+            assert not world.north.engine._assignments
             committed = [one for one in heard.notices if isinstance(one, assign.Delivered)]
             assert len(committed) == len(heard.delivered) + len(heard.lost)
             voided = [one for one in heard.notices if isinstance(one, assign.AssignmentEnded)]
@@ -531,6 +539,14 @@ def test_a_fetch_cancelled_at_any_moment_is_lost_loudly_or_can_be_repeated() -> 
     async def scene(world: World) -> None:
         slow(world)
         heard, outcomes, turn = world.south.heard_here, set(), 0
+        read_keys = world.south.read_keys
+        read: list[Secret] = []
+
+        async def watched(*arguments: Any) -> Any:
+            read[:] = await read_keys(*arguments)
+            return tuple(read)
+
+        replace_method(world.south, "read_keys", watched)
         under_way = True
         while under_way:
             mine = await world.take(2)
@@ -540,6 +556,7 @@ def test_a_fetch_cancelled_at_any_moment_is_lost_loudly_or_can_be_repeated() -> 
             outcomes.add((under_way, bool(heard.lost)))
             if heard.lost:
                 assert heard.lost == [(BOB, NORTH, tuple(key.key_id for key in mine), False)]
+                assert all(secret.wiped for secret in read)
             if heard.lost or not under_way:
                 assert await refusal(world.fetch(mine)) == "key-not-held"
             else:

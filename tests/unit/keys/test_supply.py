@@ -8,7 +8,16 @@ import pytest
 from skex.base import limits
 from skex.keys.api import Requirements
 from skex.protocol import sender
-from tests.unit.keys.keys_support import SOUTH, World, play, refusal, replace_method, same, settings
+from tests.unit.keys.keys_support import (
+    SOUTH,
+    World,
+    make_batch,
+    play,
+    refusal,
+    replace_method,
+    same,
+    settings,
+)
 
 
 def batches(world: World) -> list[int]:
@@ -55,14 +64,23 @@ def test_many_requests_are_served_by_batches_of_bounded_size() -> None:
 def test_who_came_first_is_served_first_even_if_he_needs_more() -> None:
     async def scene(world: World) -> None:
         await world.stock(2)
+        served: list[int] = []
+        offer = world.north.engine.offer
+
+        def watched(pair: Any, taken: Any) -> Any:
+            served.append(taken.count)
+            return offer(pair, taken)
+
+        replace_method(world.north.engine, "offer", watched)
         big = world.task(world.take(100))
         await asyncio.sleep(0.001)
         small = world.task(world.take(1))
-        await asyncio.wait([big, small], return_when=asyncio.FIRST_COMPLETED)
-        await world.until(lambda: big.done() and small.done(), 1)
-        assert len(batches(world)) == 3
+        await asyncio.sleep(0.001)
+        assert world.depth() == 2
+        await asyncio.gather(big, small)
+        assert served == [100, 1]
 
-    play(scene, slowness=0.1)
+    play(scene, slowness=0.01)
 
 
 def test_keys_that_the_background_brings_serve_those_who_wait() -> None:
@@ -172,7 +190,9 @@ def test_who_went_away_but_is_still_in_the_queue_is_not_served() -> None:
         (queue,) = supply._queues.values()
         (waiter,) = queue.waiting
         waiter.served.cancel()
+        world.north.engine.reserve.add(make_batch(1, keys=5), world.net.now() + 10)
         supply._serve(next(iter(supply._queues)), queue)
+        assert world.depth() == 5
         await asyncio.gather(waiting, return_exceptions=True)
         assert not queue.waiting
 
