@@ -73,7 +73,8 @@ def test_forbidden_text_would_be_found(pattern: re.Pattern[str], text: str) -> N
 @pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
 def test_requirements_name_no_source_and_hash_everything(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert not re.search(r"https?:|--(?:extra-)?index|--find-links|--trusted|^-[efir] | @ ", text, re.MULTILINE)
+    source = r"https?:|--(?:extra-)?index|--find-links|--trusted|^-[efir] | @ "
+    assert not re.search(source, text, re.MULTILINE)
     pins = re.findall(
         r"^\S.*$", re.sub(r"\\\n", " ", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)), re.MULTILINE
     )

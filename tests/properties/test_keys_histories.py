@@ -43,7 +43,7 @@ class KeyHistories(RuleBasedStateMachine):
     def ask(
         self, name: str, master: str, slaves: set[str], numbers: Sequence[int], how: dict[str, float | None]
     ) -> None:
-        self.lives.ask(name, master, slaves, numbers, **how)  # type: ignore[arg-type]
+        self.lives.ask(name, master, slaves, numbers, **how)  # type: ignore[arg-type]  # hypothesis types
 
     @rule(data=st.data(), times=st.integers(1, 2))
     @precondition(lambda self: self.lives.given)

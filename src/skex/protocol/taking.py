@@ -26,8 +26,9 @@ class Taking:
         self._prepared: list[tuple[Pad, Prepared]] = []
         changes: list[LinkChange] = []
         try:
-            for item in persist:
-                changes.append(self._prepare(item, pads) if isinstance(item, TakeGrant) else item)
+            changes.extend(
+                self._prepare(item, pads) if isinstance(item, TakeGrant) else item for item in persist
+            )
         except SkexError:
             self.abandon()
             raise

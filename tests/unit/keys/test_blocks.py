@@ -85,7 +85,7 @@ def test_a_block_serves_nobody_but_its_pair(how: dict[str, object]) -> None:
     async def scene(world: World) -> None:
         await make_busy(world)
         world.net.take_down(1, 2, 3, 4, 5)
-        assert await refusal(world.take(**how)) == "link-down"  # type: ignore[arg-type]
+        assert await refusal(world.take(**how)) == "link-down"  # type: ignore[arg-type]  # mixed keywords
 
     play(scene)
 
@@ -234,7 +234,7 @@ def test_a_block_that_ends_in_the_middle_of_a_delivery_is_replaced() -> None:
         released: list[object] = []
 
         async def read_keys(*arguments: object) -> object:
-            found = await read(*arguments)  # type: ignore[arg-type]
+            found = await read(*arguments)  # type: ignore[arg-type]  # mixed arguments
             if not released:
                 released.append(request)
                 world.north.engine.release(SOUTH, request)
