@@ -1,10 +1,11 @@
-"""What hypothesis makes of the wire: well-formed values of every structure, and ways to spoil bytes.
+"""What hypothesis makes of the wire and of kits: well-formed values, and ways to spoil bytes.
 
 Sizes stay small on purpose; the largest values of every structure are unit tests of their own.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -26,6 +27,10 @@ from skex.base.ids import (
     RequestId,
     SaeId,
 )
+from skex.enrol.chunks import KitWriter
+from skex.enrol.kit import KIT_ID_BYTES, InClear, KitHeader, Protection, UnderPassphrase
+from skex.enrol.passphrase import SALT_BYTES, Cost
+from skex.pad.kinds import PadKind
 from skex.wire import codec, messages, peer, preface
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.codec import OrderedT, Value
@@ -278,6 +283,55 @@ def realms(draw: DrawFn) -> Realm:
         overlap=draw(u32),
         hubs=hubs,
     )
+
+
+# ── kits ────────────────────────────────────────────────────────────────────────────────────────
+_protections: SearchStrategy[Protection] = st.one_of(
+    st.builds(InClear),
+    st.builds(
+        UnderPassphrase,
+        blobs(SALT_BYTES),
+        st.builds(
+            Cost,
+            memory_kib=st.integers(limits.KIT_KDF_MEMORY_KIB_MIN, limits.KIT_KDF_MEMORY_KIB_MAX),
+            passes=st.integers(1, limits.KIT_KDF_PASSES_MAX),
+            lanes=st.integers(1, limits.KIT_KDF_LANES_MAX),
+        ),
+    ),
+)
+
+
+@st.composite
+def kit_headers(draw: DrawFn, protections: SearchStrategy[Protection] = _protections) -> KitHeader:
+    """Headers of kits, of pads of up to 3 positions where the pad is a table."""
+    realm = draw(realms())
+    kind = draw(st.sampled_from(PadKind))
+    capacities = st.just(limits.PAD_POSITION_MAX) if kind is PadKind.DERIVED else st.integers(1, 3)
+    created = draw(u32)
+    return KitHeader(
+        kit_id=draw(blobs(KIT_ID_BYTES)),
+        realm=realm.to_bytes(),
+        hub=draw(st.sampled_from([hub.name for hub in realm.hubs if hub.status is HubStatus.ACTIVE])),
+        kme=draw(kme_names),
+        link_id=draw(link_ids),
+        kind=kind,
+        capacity_to_hub=draw(capacities),
+        capacity_to_kme=draw(capacities),
+        created=created,
+        expires=created + draw(st.integers(1, limits.KIT_SECONDS_MAX)),
+        protection=draw(protections),
+    )
+
+
+@st.composite
+def kits(draw: DrawFn) -> bytes:
+    """Whole kits in clear."""
+    header = draw(kit_headers(st.builds(InClear)))
+    sink = io.BytesIO()
+    writer = KitWriter(sink, header, None)
+    writer.write(bytes([draw(u8)]) * header.content_bytes)
+    writer.finish()
+    return sink.getvalue()
 
 
 # ── preface and records ─────────────────────────────────────────────────────────────────────────

@@ -28,6 +28,8 @@ VALID: dict[str, SearchStrategy[bytes]] = {
     "context": strategies.compact_contexts().map(lambda context: codec.encode(context.to_value())),
     "claim": strategies.claims.map(lambda claim: codec.encode(claim.to_value())),
     "realm": strategies.realms().map(lambda realm: realm.to_bytes()),
+    "kit": strategies.kit_headers().map(lambda header: header.to_bytes()),
+    "whole kit": strategies.kits(),
     "record header": strategies.record_headers.map(lambda header: header.pack()),
 }
 for number in range(1, 6):

@@ -126,7 +126,6 @@ def establish(
 async def _measure(realm: BenchRealm, load: _Load) -> Mapping[str, Any]:
     async with realm.running():
         sender = realm.kmes[NORTH]
-        await sender.engine.root(SOUTH)
         for _ in range(_WARM_UP_BATCHES):
             await load.establish(sender)
         return await _measured(realm, sender, load)

@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import click
 
+from skex.base import codes
+from skex.base.errors import Refused
 from skex.base.ids import HubName, KmeName, RealmName
 from skex.base.secret import Secret
 from skex.daemon import config, homes
@@ -108,7 +110,7 @@ class BenchRealm:
     # ── running ─────────────────────────────────────────────────────────────────────────────────
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run everything; within the block all links are up."""
+        """Run everything; within the block all links are up and the KMEs share a root."""
         async with contextlib.AsyncExitStack() as stack:
             for hub in HUBS:
                 await stack.enter_async_context(_daemon(run_hub(config.load_hub(self._root / hub))))
@@ -118,7 +120,19 @@ class BenchRealm:
             for kme in (NORTH, SOUTH):
                 await stack.enter_async_context(_daemon(self._run_kme(kme)))
             await _until(lambda: len(self.kmes) == 2 and all(one.is_ready for one in self.kmes.values()))
+            await self._meet()
             yield
+
+    async def _meet(self) -> None:
+        """Let the KMEs agree on their first root. A KME's links are up a moment before its hubs know it."""
+        async with _at_start():
+            while True:
+                try:
+                    return await self.kmes[NORTH].engine.root(SOUTH)
+                except Refused as refused:
+                    if refused.code is not codes.RECEIVER_ABSENT:
+                        raise
+                await asyncio.sleep(_POLL_SECONDS)
 
     def _run_kme(self, kme: KmeName) -> Coroutine[Any, Any, None]:
         settings: KmeConfig = config.load_kme(self._root / kme)
@@ -144,15 +158,22 @@ async def _to_the_end(work: Awaitable[None]) -> None:
     raise click.Abort  # nobody but a signal ends it before it is cancelled
 
 
-async def _until(reached: Callable[[], bool]) -> None:
+@contextlib.asynccontextmanager
+async def _at_start() -> AsyncIterator[None]:
+    """Bound what the start waits for."""
     try:
         async with asyncio.timeout(_START_SECONDS):
-            while True:
-                if reached():
-                    return
-                await asyncio.sleep(_POLL_SECONDS)
+            yield
     except TimeoutError as error:
         raise click.ClickException(f"the realm did not come up within {_START_SECONDS} s") from error
+
+
+async def _until(reached: Callable[[], bool]) -> None:
+    async with _at_start():
+        while True:
+            if reached():
+                return
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _nobody(_count: int) -> None:
