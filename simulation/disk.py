@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -160,6 +161,15 @@ class Disk:
     def durable(self, path: str) -> bytes:
         """What the medium has of a file; raises ``KeyError`` when its entry is not durable."""
         return bytes(self._durable[path].durable)
+
+    def medium(self, path: str, offset: int, length: int) -> bytes:
+        """A part of what the medium has of a file; raises ``KeyError`` as ``durable`` does."""
+        return bytes(self._durable[path].durable[offset : offset + length])
+
+    @property
+    def residue(self) -> Sequence[bytes]:
+        """The blocks that were freed since the start, or since the disk was rolled back, oldest first."""
+        return self._machine.residue
 
     def evidence(self) -> tuple[bytes, ...]:
         """Everything on the medium, in pieces: files, also without a durable entry, and freed blocks."""

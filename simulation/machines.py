@@ -15,6 +15,7 @@ from simulation.chance import Chance
 from simulation.disk import Disk
 from simulation.memory import NO_MARKS, HubMemory, KmeMemory, LinkMemory
 from simulation.network import Wire
+from simulation.watching import Watch
 from skex.base import limits
 from skex.base.errors import Refused, SkexError
 from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName, LinkId, RealmName, SaeId
@@ -38,6 +39,7 @@ from skex.protocol.session import (
     ConnectionLost,
     Failed,
     GrantsFailed,
+    GrantsTaken,
     LinkFound,
     LinkProfile,
     LookUpLink,
@@ -46,6 +48,7 @@ from skex.protocol.session import (
     RollbackNoted,
     RolledBack,
     Session,
+    TakeGrant,
 )
 from skex.protocol.taking import Taking
 from skex.protocol.traffic import Tick
@@ -94,6 +97,10 @@ class Owner(Protocol):
     def name(self) -> str:
         """The machine's name."""
 
+    @property
+    def watch(self) -> Watch:
+        """Who sees what its connections do."""
+
     def hazard(self) -> None:
         """A moment between two effects. Raises ``PowerLostError``."""
 
@@ -135,6 +142,7 @@ class LinkEnd:
         self.rolled_back = False
         self.over = False
         self.dialled: LinkId | None = None
+        self.watch = owner.watch
 
     def start(self) -> None:
         """The dialling end speaks first."""
@@ -157,6 +165,7 @@ class LinkEnd:
 
     def send(self, message: messages.Message, token: Hashable = None) -> None:
         """Send a message. Raises ``Refused`` where the link does not take it."""
+        self.watch.said(self, message)
         self.feed(Send(message, token))
 
     def close(self) -> None:
@@ -174,6 +183,7 @@ class LinkEnd:
         waiting = deque([effects])
         while waiting:
             effects = waiting.popleft()
+            self._show_sealed(effects)
             taken = self._persist(effects) if effects.persist else None
             if isinstance(taken, GrantsFailed):
                 effects = Effects()
@@ -194,7 +204,22 @@ class LinkEnd:
         self.owner.hazard()
         self.owner.commit(taking.changes)
         self.owner.hazard()
-        return taking.finish()
+        taken = taking.finish()
+        self._show_taken(effects, taken)
+        return taken
+
+    def _show_sealed(self, effects: ConnectionEffects) -> None:
+        begun = next((one.session for one in effects.notify if isinstance(one, Established)), self.session)
+        if begun is not None:
+            # A KME's frame 5 leaves in the set that establishes its link.
+            skipped = 1 if self.session is None and self.outgoing is Direction.TO_HUB else 0
+            for record in effects.send[skipped:]:
+                self.watch.sealed(self, begun, record)
+
+    def _show_taken(self, effects: ConnectionEffects, taken: GrantsTaken | None) -> None:
+        takes = (one for one in effects.persist if isinstance(one, TakeGrant))
+        for take, material in zip(takes, taken.materials if taken else (), strict=True):
+            self.watch.taken(self, take, material)
 
     def _notice(self, notice: object) -> None:
         match notice:
@@ -211,6 +236,8 @@ class LinkEnd:
                 self.feed(RollbackNoted())
             case Arrived() | Answered():
                 if not self.over:
+                    if isinstance(notice, Arrived):
+                        self.watch.arrived(self, notice.message)
                     self.owner.on_arrived(self, notice)
             case Failed():
                 self.close()
@@ -219,7 +246,9 @@ class LinkEnd:
 
 
 class Machine:
-    """What hubs and KMEs have in common."""
+    """What hubs and KMEs have in common. ``watch`` sees what it does."""
+
+    watch: Watch = Watch()
 
     def __init__(self, name: str, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         self.name = name
@@ -330,6 +359,7 @@ class SimHub(Machine):
         self.relay = hub.HubRelay(self, self, self.realm.to_bytes())
         self.by_name: dict[KmeName, LinkEnd] = {}
         self.running = True
+        self.watch.started(self)
 
     def link_memory(self) -> LinkMemory:
         """The store's links."""
@@ -338,6 +368,7 @@ class SimHub(Machine):
     def commit(self, changes: Sequence[Change]) -> None:
         """Make one set durable."""
         self.memory.commit(changes)
+        self.watch.committed(self, changes)
 
     def accept(self, wire: Wire) -> LinkEnd:
         """A KME dialled."""
@@ -446,6 +477,7 @@ class SimKme(Machine):
         self.core = kme.KmeCore(identity, ports, floor=2, held=held, now=self.now())
         self.heard.clear()
         self.running = True
+        self.watch.started(self)
         self._carry_out(self.core.start(self.now()))
 
     def link_memory(self) -> LinkMemory:
@@ -455,6 +487,7 @@ class SimKme(Machine):
     def commit(self, changes: Sequence[Change]) -> None:
         """Make one set durable."""
         self.memory.commit(changes, self.now())
+        self.watch.committed(self, changes)
 
     def dial(self, link_id: LinkId, wire: Wire) -> LinkEnd:
         """Connect to the hub of a link."""
@@ -525,6 +558,7 @@ class SimKme(Machine):
 
     def do(self, event: kme.KmeEvent) -> None:
         """Hand one event to the core and carry out what follows."""
+        self.watch.asked(self, event)
         self._carry_out(self.core.handle(event, self.now()))
 
     def _carry_out(self, effects: kme.KmeEffects) -> None:
@@ -533,10 +567,12 @@ class SimKme(Machine):
             self.commit(effects.persist)
         for send in effects.send:
             self.hazard()
+            self.watch.sends(self, send)
             sealed = send.seal(self.chance.randbytes(32)) if isinstance(send, Outgoing) else send
             _send(self._end_of(sealed.hub), sealed.message, sealed.token)
         for notice in effects.notify:
             self.hazard()
+            self.watch.notices(self, notice)
             self.heard.append(notice)
             if isinstance(notice, SearchNeeded):
                 outcome = reconstruct(notice.search)

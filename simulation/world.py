@@ -76,9 +76,9 @@ def make_realm() -> Realm:
 class World:
     """One run. ``step`` does one thing; ``run`` does many and checks."""
 
-    def __init__(self, seed: int, scenario: str = "mixed") -> None:
+    def __init__(self, seed: int, scenario: str | Scenario = "mixed") -> None:
         self.seed = seed
-        self.scenario: Scenario = SCENARIOS[scenario]
+        self.scenario = SCENARIOS[scenario] if isinstance(scenario, str) else scenario
         self.chance = Chance(seed)
         self.time = 1000.0
         self.tap = Wiretap()
