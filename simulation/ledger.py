@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from simulation.rules import RuleBrokenError
 from skex.base import limits
 from skex.base.ids import Direction, LinkId
 from skex.pad.kinds import PadKind
@@ -16,8 +17,11 @@ from skex.pad.material import GrantMaterial
 from skex.wire.record import RecordHeader
 
 
-class PadReusedError(AssertionError):
+class PadReusedError(RuleBrokenError):
     """Pad bytes were sealed into two records."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, "sealed-once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,10 @@ class PadLedger:
         after = place < len(used) and used[place][0] < end
         if before or after:
             raise PadReusedError(f"bytes {first} to {end} of {stream}")
-        used.insert(place, (first, end))
+        if place > 0 and used[place - 1][1] == first:
+            used[place - 1] = (used[place - 1][0], end)
+        else:
+            used.insert(place, (first, end))
 
 
 def _distinct(kind: PadKind, connection: bytes) -> bytes:

@@ -271,7 +271,7 @@ class Machine:
         """Import a kit: write the pads' files."""
         self.links[link.link_id] = link
         for direction, material in link.material.items():
-            path = _pad_path(link.link_id, direction)
+            path = pad_path(link.link_id, direction)
             if link.kind is PadKind.TABLE:
                 TablePad.create(self.disk, path, link.link_id, direction, [material])
             else:
@@ -302,7 +302,7 @@ class Machine:
         return Owned(marks, self.realm.epoch, self.realm.digest())
 
     def _open_pad(self, link_id: LinkId, direction: Direction, mark: int) -> Pad:
-        path = _pad_path(link_id, direction)
+        path = pad_path(link_id, direction)
         kind = self.links[link_id].kind
         opener = TablePad if kind is PadKind.TABLE else DerivedPad
         return opener.open(self.disk, path, link_id, direction, mark)
@@ -329,7 +329,8 @@ class Machine:
         return False
 
 
-def _pad_path(link_id: LinkId, direction: Direction) -> str:
+def pad_path(link_id: LinkId, direction: Direction) -> str:
+    """Where a machine's disk has the pad of a link's direction."""
     return f"{link_id.hex()}-{direction.name.lower()}"
 
 

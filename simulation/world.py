@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from simulation.chance import Chance
+from simulation.checkers import Checkers
 from simulation.machines import Enrolled, LinkEnd, Machine, PowerLostError, SimHub, SimKme
 from simulation.network import Wire, Wiretap
+from simulation.rules import RuleBrokenError
 from simulation.scenarios import SCENARIOS, Scenario
 from skex.base import limits
 from skex.base.ids import (
@@ -44,10 +46,6 @@ CALM_STEPS: Final = 20_000
 """So many steps after the last fault every request must have ended well."""
 _PERMANENT_SECONDS: Final = 3600
 _NAMES: Final = (KmeName("north"), KmeName("south"))
-
-
-class RuleBrokenError(AssertionError):
-    """One of the rules that must not break is broken."""
 
 
 @dataclass(slots=True)
@@ -89,6 +87,9 @@ class World:
             for hub in self.realm.hubs
         }
         self.kmes = {name: SimKme(name, self.realm, self.chance.fork(name), self.clock) for name in _NAMES}
+        self.checkers = Checkers(self.realm)
+        for machine in self._machines():
+            machine.watch = self.checkers
         self.wires: list[tuple[Wire, LinkEnd, LinkEnd]] = []
         self.restart_at: dict[str, float] = {}
         self.requests: dict[RequestId, _Request] = {}
@@ -160,6 +161,7 @@ class World:
         except PowerLostError as lost:
             self._crash(self._machine(str(lost)))
         self._listen()
+        self.checkers.stepped(self.time, self._machines())
 
     def _carry(self) -> bool:
         """Some bytes arrive somewhere."""
@@ -394,6 +396,7 @@ class World:
                 if mirror is not None and mirror.batch.keys != row.batch.keys:
                     raise RuleBrokenError(f"{peer_name} holds other keys of {batch}")
         self._check_minority()
+        self.checkers.scan(self._machines())
 
     def _check_minority(self) -> None:
         """Rule 3, on what the liars hold: fewer than k shares of a batch fit every secret equally.

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from simulation.network import PadReusedError, Wiretap
+from simulation.rules import RuleBrokenError
 from simulation.scenarios import SCENARIOS
-from simulation.world import RuleBrokenError, World
+from simulation.world import World
 from skex.base.ids import Direction, HubName, LinkId
 from skex.wire.record import RecordHeader
 

@@ -1,0 +1,168 @@
+"""What is said: unchanged between the ends of a link, once where once is the rule, and in time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from weakref import WeakKeyDictionary
+
+from simulation.checkers_keys import Books, purpose_of
+from simulation.machines import LinkEnd, Machine, SimHub, SimKme
+from simulation.network import Wire
+from simulation.rules import Checker
+from skex.base import limits
+from skex.base.ids import BatchId, Direction, KmeName, RequestId
+from skex.protocol import assign, kme, sender
+from skex.protocol.envelopes import Outgoing
+from skex.protocol.traffic import SendToHub
+from skex.wire import messages
+from skex.wire.context import Purpose
+from skex.wire.peer import Ok, PeerDirection, decode_peer_message
+
+SLACK_SECONDS = 3.0
+"""By how much a world's clock may run past a deadline before its machine is told the time."""
+PROBE_BYTES = 16
+"""So many bytes of a share are what a scan looks for."""
+
+
+class AsSaid(Checker):
+    """Compares what comes out of a link with what was put in at its other end."""
+
+    name = "as-said"
+    rule = "3: a message is used only after its record verified: it is what the other end said, in order"
+
+    def __init__(self) -> None:
+        self._said: WeakKeyDictionary[Wire, dict[Direction, deque[messages.Message]]] = WeakKeyDictionary()
+
+    def said(self, end: LinkEnd, message: messages.Message) -> None:
+        """It waits in order; one that the link refuses is passed over."""
+        ways = self._said.setdefault(end.wire, {way: deque() for way in Direction})
+        ways[end.outgoing].append(message)
+
+    def arrived(self, end: LinkEnd, message: messages.Message) -> None:
+        """It is one of those that wait; those before it will not come any more."""
+        waiting = self._said.get(end.wire, {}).get(end.outgoing.opposite, deque())
+        while waiting:
+            if waiting.popleft() == message:
+                return
+        self.broken(f"{end.owner.name} hears a {type(message).__name__} that was never said")
+
+
+class OneConfirm(Checker):
+    """``v`` is a one-time key."""
+
+    name = "one-confirm"
+    rule = "4.5: v authenticates one fixed CONFIRM per batch, resent identically, and nothing else"
+
+    def __init__(self) -> None:
+        self._confirms: dict[tuple[int, KmeName, BatchId], messages.Confirmation] = {}
+
+    def restored(self, machine: Machine) -> None:
+        """A receiver that was rolled back may accept and confirm again what it forgot."""
+        self._confirms = {key: one for key, one in self._confirms.items() if key[0] != id(machine)}
+
+    def sends(self, one: SimKme, send: kme.KmeSend) -> None:
+        """Compare with the first."""
+        if isinstance(send, SendToHub) and isinstance(send.message, messages.Confirm):
+            confirm = send.message.confirmation
+            key = (id(one), send.message.sender, confirm.batch)
+            if self._confirms.setdefault(key, confirm) != confirm:
+                self.broken(f"{one.name} confirms {confirm.batch} in two ways")
+
+
+class OwnRoot(Checker):
+    """The answer that lets a receiver use a root proves that the sender has it."""
+
+    name = "own-root"
+    rule = "3, Peer messages: the answer to a control batch is sealed under the root that it made"
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def sends(self, one: SimKme, send: kme.KmeSend) -> None:
+        """Look at the root of each Ok that answers a control batch."""
+        if not isinstance(send, Outgoing) or send.channel.direction is not PeerDirection.FROM_SENDER:
+            return
+        message = decode_peer_message(send.plaintext, send.channel.direction)
+        if isinstance(message, Ok):
+            for batch in message.batches:
+                control = purpose_of(self._books, KmeName(one.name), batch) is Purpose.CONTROL
+                if control and send.channel.root != batch:
+                    self.broken(f"{one.name} answers {batch} under the root {send.channel.root}")
+
+
+class HubForgets(Checker):
+    """Looks for shares on the disks of hubs, in files and in freed blocks."""
+
+    name = "hub-forgets"
+    rule = "3: a hub keeps no share on disk, in clear"
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._searched = 0
+
+    def scan(self, machines: Iterable[Machine]) -> None:
+        """The shares that were made since the last scan; a share is a file's or block's, whole or in part."""
+        fresh = list(self._books.made.values())[self._searched :]
+        self._searched = len(self._books.made)
+        probes = [(hub, share[:PROBE_BYTES]) for made in fresh for hub, share in made.shares.items()]
+        for machine in machines:
+            if not isinstance(machine, SimHub):
+                continue
+            # Table pads are looked at unit by unit elsewhere: nothing but what was enrolled, or zeros.
+            whole = b"\0".join(piece for piece in machine.disk.evidence() if len(piece) < 1 << 20)
+            for hub, probe in probes:
+                if hub == machine.name and probe in whole:
+                    self.broken(f"{hub} has a share on its disk")
+
+
+class RequestsEnd(Checker):
+    """Every request of a running machine ends by its own deadline, whatever goes wrong around it."""
+
+    name = "requests-end"
+    rule = "5.8: nothing fails silently: establishing and assigning end well or with a refusal, in time"
+
+    def __init__(self) -> None:
+        self._batches: dict[tuple[int, BatchId], tuple[SimKme, float]] = {}
+        self._requests: dict[tuple[int, RequestId], tuple[SimKme, float]] = {}
+
+    def started(self, machine: Machine) -> None:
+        """What waited went with the memory."""
+        self._batches = {key: one for key, one in self._batches.items() if key[0] != id(machine)}
+        self._requests = {key: one for key, one in self._requests.items() if key[0] != id(machine)}
+
+    def asked(self, one: SimKme, event: kme.KmeEvent) -> None:
+        """An assignment begins."""
+        if isinstance(event, assign.AssignKeys):
+            self._requests[id(one), event.request] = (one, one.now() + limits.ASSIGN_SECONDS)
+
+    def sends(self, one: SimKme, send: kme.KmeSend) -> None:
+        """A batch begins with its first share."""
+        if isinstance(send, SendToHub) and isinstance(send.message, messages.Share):
+            batch = BatchId(one.core.incarnation, send.message.counter)
+            self._batches.setdefault((id(one), batch), (one, one.now() + limits.ESTABLISH_SECONDS))
+
+    def notices(self, one: SimKme, notice: kme.KmeNotice) -> None:
+        """Something ends, or is answered."""
+        match notice:
+            case sender.Established(batch=batch):
+                self._batches.pop((id(one), batch.batch), None)
+            case sender.NotEstablished(batch=BatchId() as batch_id):
+                self._batches.pop((id(one), batch_id), None)
+            case (
+                assign.Deliverable(request=request)
+                | assign.NotOffered(request=request)
+                | assign.AssignmentEnded(request=request)
+            ):
+                self._requests.pop((id(one), request), None)
+            case _:
+                pass
+
+    def stepped(self, now: float) -> None:
+        """Whoever waited longest has not waited too long."""
+        for waiting in (self._batches, self._requests):
+            for (_, what), (one, deadline) in waiting.items():
+                if deadline + SLACK_SECONDS >= now:
+                    break
+                if one.running:
+                    self.broken(f"{one.name} still waits for {what!r}")
