@@ -59,7 +59,7 @@ PLAIN: Final = ChainSealing()
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _State:
+class State:
     """Which link of the chain is in which slot; the higher index is the newer state."""
 
     index: int
@@ -70,7 +70,7 @@ class DerivedPad(TakingPad):
     """A derived pad's file, opened. See ``kinds.Pad`` and, for the bytes, ``layout``."""
 
     def __init__(
-        self, file: PadFile, identity: Identity, newest: _State, store_mark: int, sealing: ChainSealing
+        self, file: PadFile, identity: Identity, newest: State, store_mark: int, sealing: ChainSealing
     ) -> None:
         super().__init__(file, identity, newest.index, store_mark)
         self._slot = newest.slot
@@ -127,7 +127,7 @@ class DerivedPad(TakingPad):
             undo.callback(file.close)
             require_size(file, HEADER_BYTES)
             check_store_mark(store_mark, identity.capacity)
-            newest = _newest_state(file, identity)
+            newest = newest_state(file, identity)
             # One more than a grant may jump: the store's mark stands behind the grant that was cut off.
             _check_jump(store_mark - newest.index, limits.DERIVED_JUMP_STEPS + 1)
             pad = cls(file, identity, newest, store_mark, sealing)
@@ -158,20 +158,29 @@ class DerivedPad(TakingPad):
 
     def _chain_key_at(self, index: int) -> bytes:
         """K_index, from the file's state. Read each time, so that no chain key stays in memory."""
-        payload = read_slot(self._file, self._identity, self._slot)
-        if payload is None or _INDEX.unpack_from(payload)[0] != self._index:
-            raise StoreFault(codes.PAD_CORRUPT, "the chain state changed under the running pad")
-        chain_key = self._sealing.unseal(self._index, payload[_INDEX.size :])
-        if len(chain_key) != kdf.CHAIN_KEY_BYTES:
-            raise StoreFault(codes.PAD_CORRUPT, f"a chain key of {len(chain_key)} bytes")
-        # A grant at the end of the longest jump lies one step below the mark that it leaves.
-        jump = min(index - self._index, limits.DERIVED_JUMP_STEPS)
-        return kdf.advance(kdf.advance(chain_key, jump), index - self._index - jump)
+        return chain_key_at(self._file, self._identity, State(self._index, self._slot), index, self._sealing)
+
+
+def chain_key_at(file: PadFile, identity: Identity, state: State, index: int, sealing: ChainSealing) -> bytes:
+    """K_index, at most a jump and one step above the state that the file holds.
+
+    Raises ``StoreFault``: pad-corrupt (also when the file holds another state now), pad-jump.
+    """
+    payload = read_slot(file, identity, state.slot)
+    if payload is None or _INDEX.unpack_from(payload)[0] != state.index:
+        raise StoreFault(codes.PAD_CORRUPT, "the chain state changed under the running pad")
+    # A grant at the end of the longest jump lies one step below the mark that it leaves.
+    _check_jump(index - state.index, limits.DERIVED_JUMP_STEPS + 1)
+    chain_key = sealing.unseal(state.index, payload[_INDEX.size :])
+    if len(chain_key) != kdf.CHAIN_KEY_BYTES:
+        raise StoreFault(codes.PAD_CORRUPT, f"a chain key of {len(chain_key)} bytes")
+    jump = min(index - state.index, limits.DERIVED_JUMP_STEPS)
+    return kdf.advance(kdf.advance(chain_key, jump), index - state.index - jump)
 
 
 def own_mark(file: PadFile, identity: Identity) -> int:
     """The mark that the file itself states. Raises ``StoreFault``: pad-corrupt, pad-short-read."""
-    return _newest_state(file, identity).index
+    return newest_state(file, identity).index
 
 
 def _check_jump(steps: int, bound: int) -> None:
@@ -186,16 +195,21 @@ def _pack_state(index: int, chain_key: bytes, sealing: ChainSealing) -> bytes:
     return payload
 
 
-def _newest_state(file: PadFile, identity: Identity) -> _State:
-    """The newest valid state. Raises ``StoreFault`` (pad-corrupt).
+def newest_state(file: PadFile, identity: Identity) -> State:
+    """The newest valid state. Raises ``StoreFault`` (pad-corrupt)."""
+    return max(valid_states(file, identity))
 
-    Two are valid when a crash came between writing the new state and erasing the old one.
+
+def valid_states(file: PadFile, identity: Identity) -> list[State]:
+    """One state, or two when a crash came between writing the new one and erasing the old one.
+
+    Raises ``StoreFault`` (pad-corrupt).
     """
-    states: list[_State] = []
+    states: list[State] = []
     for slot in (0, 1):
         payload = read_slot(file, identity, slot)
         if payload is not None and len(payload) > _INDEX.size:
-            states.append(_State(_INDEX.unpack_from(payload)[0], slot))
+            states.append(State(_INDEX.unpack_from(payload)[0], slot))
     if not states:
         raise StoreFault(codes.PAD_CORRUPT, "neither slot holds a chain state")
-    return max(states)
+    return states

@@ -44,7 +44,7 @@ class TablePad(TakingPad):
     """A table pad's file, opened. See ``kinds.Pad`` and, for the bytes, ``layout``."""
 
     def __init__(self, file: PadFile, identity: Identity, store_mark: int, unmask: Mask) -> None:
-        self._slot, own_mark, erased = _read_state(file, identity)
+        self._slot, own_mark, erased = read_state(file, identity)
         super().__init__(file, identity, own_mark, store_mark)
         self._unmask = unmask
         self._erased = _first_remnant(file, erased)
@@ -112,7 +112,7 @@ class TablePad(TakingPad):
         del kme_nonce, hub_nonce  # the bytes themselves are used once; nothing must make them differ
         if count > limits.TABLE_GRANT_UNITS_MAX:
             raise LocalBug(codes.BAD_ARGUMENT, f"{count} units in one grant")
-        raw = read_exactly(self._file, _offset(start), count * UNIT_BYTES)
+        raw = read_exactly(self._file, unit_offset(start), count * UNIT_BYTES)
         refuse_zero_block(raw)
         data = bytearray(self._unmask(start * UNIT_BYTES, raw))
         # Once more: material that was zero before it was masked.
@@ -124,12 +124,13 @@ class TablePad(TakingPad):
         write_slot(self._file, self._identity, free, _STATE.pack(self._mark, self._erased))
         self._slot = free
         if self._erased < self._mark:
-            erase(self._file, _offset(self._erased), _offset(self._mark))
+            erase(self._file, unit_offset(self._erased), unit_offset(self._mark))
             # Into the slot with the next mark: until then, opening erases the last take once more.
             self._erased = self._mark
 
 
-def _offset(unit: int) -> int:
+def unit_offset(unit: int) -> int:
+    """Where a unit begins in the file."""
     return HEADER_BYTES + unit * UNIT_BYTES
 
 
@@ -144,7 +145,7 @@ def _write_data(file: PadFile, chunks: Iterable[bytes], mask: Mask) -> int:
             raise LocalBug(codes.BAD_ARGUMENT, "more units than a pad can have")
         data = bytes(waiting[: whole * UNIT_BYTES])
         refuse_zero_block(data)
-        file.write(_offset(units), mask(units * UNIT_BYTES, data))
+        file.write(unit_offset(units), mask(units * UNIT_BYTES, data))
         waiting[: len(data)] = bytes(len(data))
         del waiting[: len(data)]
         units += whole
@@ -160,11 +161,14 @@ def required_size(identity: Identity) -> int:
 
 def own_mark(file: PadFile, identity: Identity) -> int:
     """The mark that the file itself states. Raises ``StoreFault``: pad-corrupt, pad-short-read."""
-    return _read_state(file, identity)[1]
+    return read_state(file, identity)[1]
 
 
-def _read_state(file: PadFile, identity: Identity) -> tuple[int, int, int]:
-    """The slot with the highest own mark, that mark, and how far erasing is known to be durable."""
+def read_state(file: PadFile, identity: Identity) -> tuple[int, int, int]:
+    """The slot with the highest own mark, that mark, and how far erasing is known to be durable.
+
+    Raises ``StoreFault``: pad-corrupt, pad-short-read.
+    """
     states: list[tuple[int, int, int]] = []
     for number in (0, 1):
         payload = read_slot(file, identity, number)
@@ -184,7 +188,7 @@ def _first_remnant(file: PadFile, erased: int) -> int:
 
     What is durably erased reads as zeros. Anything else was put back by a partial restore.
     """
-    for offset, length in pieces(_offset(0), _offset(erased)):
+    for offset, length in pieces(unit_offset(0), unit_offset(erased)):
         if not is_erased(read_exactly(file, offset, length)):
             return (offset - HEADER_BYTES) // UNIT_BYTES
     return erased
