@@ -337,6 +337,11 @@ STORE_NEWER: Final = _store(
     "The store was written by a later version of skex.",
     "Install that version again; a store is never changed back.",
 )
+STORE_OUTDATED: Final = _store(
+    "store-outdated",
+    "The store was written by an earlier version of skex, and only its daemon upgrades it.",
+    "Start the daemon of that home once, then stop it and try again.",
+)
 STORE_WRONG_KEY: Final = _store(
     "store-wrong-key",
     "The master key is not the one that this store was sealed with.",

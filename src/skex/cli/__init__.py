@@ -21,6 +21,8 @@ NOUNS: Final = {
     "kme": Entry("skex.cli.kme", "kme", "KMEs: make a home."),
     "kit": Entry("skex.cli.kit", "kit", "Kits: enrol a KME with a hub."),
     "ca": Entry("skex.cli.ca", "ca", "Certificates for the doors of a KME."),
+    "pad": Entry("skex.cli.pad", "pad", "Pads: prove that nothing was used twice."),
+    "audit": Entry("skex.cli.audit", "audit", "Audit logs: what happened, and whether all of it is there."),
     "bench": Entry("skex.cli.bench", "bench", "Measure what this machine does."),
     "doctor": Entry("skex.cli.doctor", "doctor", "What is wrong with this host and home, and the cure."),
 }
