@@ -6,7 +6,8 @@ import io
 from collections.abc import Iterator
 from typing import Final
 
-from fuzz.targets import TARGETS
+from fuzz.targets import STRETCHED, TARGETS
+from skex.daemon.backup.container import BackupWriter, Header
 from skex.enrol.chunks import KitWriter
 from skex.enrol.kit import KitHeader
 
@@ -41,6 +42,29 @@ def _whole_kit() -> str:
     sink = io.BytesIO()
     header = KitHeader.from_bytes(bytes.fromhex(_KIT))
     writer = KitWriter(sink, header, None)
+    writer.write(b"\xa5" * header.content_bytes)
+    writer.finish()
+    return sink.getvalue().hex()
+
+
+_BACKUP_START: Final = "8a50" + "ab" * 16 + "02" + "6161" + "6162" + "1a684ee180"
+_BACKUP_END: Final = "50" + "ef" * 16 + "1920000101"
+_BACKUP: Final = _BACKUP_START + "14" + _BACKUP_END
+_RECORD: Final = (
+    "8c48" + "cd" * 8 + "6161" + "626831" + "6163" + "01" + "1affffffff" * 2 + "01" + "1a684ee180"
+)
+_RECORDS: Final = (
+    "82" + _RECORD + "00f680" + _RECORD.replace("cd", "ce") + "011a684ee18181" + "687061642d6a756d70"
+)
+_FILES: Final = "82" + "8301" + "686b6d652e746f6d6c" + "03" + "8305" + "67" + b"audit/a".hex() + "1903e8"
+_MANIFEST: Final = "83" + "65302e312e30" + "82" + "5849" + _REALM + _RECORDS + _FILES
+
+
+def _whole_backup() -> str:
+    """A backup with its tags, which no mutation would ever hit upon."""
+    sink = io.BytesIO()
+    header = Header.from_bytes(bytes.fromhex(_BACKUP))
+    writer = BackupWriter(sink, header, STRETCHED)
     writer.write(b"\xa5" * header.content_bytes)
     writer.finish()
     return sink.getvalue().hex()
@@ -94,6 +118,9 @@ _HEX: Final[dict[str, tuple[str, ...]]] = {
     "realm": (_REALM,),
     "kit": (_KIT, _SEALED_KIT),
     "whole kit": (_whole_kit(),),
+    "backup header": (_BACKUP, _BACKUP_START.replace("6162", "f6") + "1b0000000400000000" + _BACKUP_END),
+    "backup manifest": (_MANIFEST, "83" + "65302e312e30" + "82f680" + "81830161610a"),
+    "whole backup": (_whole_backup(),),
     "record header": ("0101000000000064001122334455667700000005" + "00000010",),
     "frame 1": ("01000030" + b"skex".hex() + "01020000" + "ab" * 40,),
     "frame 2": ("02000064" + "01000000" + "ab" * 96,),

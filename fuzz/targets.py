@@ -1,4 +1,4 @@
-"""Every decoder of the wire and of kits as a fuzzing target: total, and canonical in whatever it accepts.
+"""Every decoder of the wire, of kits and of backups as a fuzzing target: total, canonical in what it accepts.
 
 A target takes any bytes. It returns whether they were accepted; a refusal must be a ``PeerFault`` or
 ``Refused``, and what was accepted must encode to the same bytes again. Anything else is a finding.
@@ -14,6 +14,9 @@ from typing import Any, Final
 from skex.base import limits
 from skex.base.errors import PeerFault, Refused
 from skex.base.ids import Direction
+from skex.base.secret import Secret
+from skex.daemon.backup.container import BackupReader, Header
+from skex.daemon.backup.contents import Manifest
 from skex.enrol.chunks import KitReader
 from skex.enrol.kit import KitHeader
 from skex.wire import codec, messages, peer, preface
@@ -24,6 +27,9 @@ from skex.wire.peer import Envelope, PeerDirection
 from skex.wire.preface import Hello, HubNonce, HubState, KmeGrant, KmeState
 from skex.wire.realm import Realm
 from skex.wire.record import RecordHeader
+
+STRETCHED: Final = Secret(bytes(range(64)))
+"""Every backup that is tried is under the passphrase that this would be stretched from."""
 
 
 class NotCanonicalError(AssertionError):
@@ -64,6 +70,15 @@ def _whole_kit(data: bytes) -> bytes:
     return data
 
 
+def _whole_backup(data: bytes) -> bytes:
+    """Opened as if its passphrase were known: what stands for it stretched has a fixed value."""
+    reader = BackupReader(io.BytesIO(data))
+    reader.unlock(STRETCHED)
+    reader.take(reader.header.content_bytes)
+    reader.finish()
+    return data
+
+
 _FRAMES: Final = (Hello, HubNonce, KmeState, HubState, KmeGrant)
 
 _DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
@@ -78,6 +93,9 @@ _DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "realm": lambda data: Realm.from_bytes(data).to_bytes(),
     "kit": lambda data: KitHeader.from_bytes(data).to_bytes(),
     "whole kit": _whole_kit,
+    "backup header": lambda data: Header.from_bytes(data).to_bytes(),
+    "backup manifest": lambda data: Manifest.from_bytes(data).to_bytes(),
+    "whole backup": _whole_backup,
     "record header": lambda data: RecordHeader.parse(data).pack(),
     **{f"frame {kind.NUMBER}": partial(_frame, kind) for kind in _FRAMES},
     **{f"header of frame {kind.NUMBER}": partial(_frame_header, kind.NUMBER) for kind in _FRAMES},

@@ -1,4 +1,4 @@
-"""What hypothesis makes of the wire and of kits: well-formed values, and ways to spoil bytes.
+"""What hypothesis makes of the wire, of kits and of backups: well-formed values, and ways to spoil bytes.
 
 Sizes stay small on purpose; the largest values of every structure are unit tests of their own.
 """
@@ -27,10 +27,15 @@ from skex.base.ids import (
     RequestId,
     SaeId,
 )
+from skex.base.secret import Secret
+from skex.daemon.backup.container import ID_BYTES as BACKUP_ID_BYTES
+from skex.daemon.backup.container import BackupWriter, DaemonKind, Header
+from skex.daemon.backup.contents import FileEntry, FileRole, Manifest, State
 from skex.enrol.chunks import KitWriter
 from skex.enrol.kit import KIT_ID_BYTES, InClear, KitHeader, Protection, UnderPassphrase
 from skex.enrol.passphrase import SALT_BYTES, Cost
 from skex.pad.kinds import PadKind
+from skex.store.links import LinkRecord
 from skex.wire import codec, messages, peer, preface
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.codec import OrderedT, Value
@@ -329,6 +334,72 @@ def kits(draw: DrawFn) -> bytes:
     header = draw(kit_headers(st.builds(InClear)))
     sink = io.BytesIO()
     writer = KitWriter(sink, header, None)
+    writer.write(bytes([draw(u8)]) * header.content_bytes)
+    writer.finish()
+    return sink.getvalue()
+
+
+# ── backups ─────────────────────────────────────────────────────────────────────────────────────
+@st.composite
+def link_records(draw: DrawFn) -> LinkRecord:
+    """What backups keep of links."""
+    times = st.integers(0, 2**63 - 1)
+    codes_of = st.lists(st.sampled_from(["pad-jump", "rollback-found"]), unique=True)
+    return LinkRecord(
+        link_id=draw(link_ids),
+        realm=draw(realm_names),
+        hub=draw(hub_names),
+        kme=draw(kme_names),
+        kind=draw(st.sampled_from(PadKind)),
+        capacity_to_hub=draw(st.integers(1, limits.PAD_POSITION_MAX)),
+        capacity_to_kme=draw(st.integers(1, limits.PAD_POSITION_MAX)),
+        enrolment=draw(st.sampled_from(Enrolment)),
+        created=draw(times),
+        suspended=draw(st.booleans()),
+        removed=draw(st.none() | times),
+        frozen=tuple(sorted(draw(codes_of))),
+    )
+
+
+_plain_paths = st.lists(
+    st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,20}", fullmatch=True), min_size=1, max_size=4
+)
+
+
+@st.composite
+def manifests(draw: DrawFn) -> Manifest:
+    """What backups say that they hold."""
+    links = draw(st.lists(link_records(), max_size=3, unique_by=lambda link: link.link_id))
+    realm = draw(st.none() | realms().map(lambda one: one.to_bytes()))
+    names = draw(st.lists(_plain_paths, min_size=1, max_size=4, unique_by=lambda parts: parts[0]))
+    files = tuple(
+        FileEntry(draw(st.sampled_from(FileRole)), "/".join(["x", *parts]), draw(st.integers(0, 2**34)))
+        for parts in names
+    )
+    return Manifest("0.1.0", State(realm, tuple(links)), files)
+
+
+@st.composite
+def backup_headers(draw: DrawFn, sizes: SearchStrategy[int] | None = None) -> Header:
+    """Headers of backups."""
+    return Header(
+        backup_id=draw(blobs(BACKUP_ID_BYTES)),
+        daemon=draw(st.sampled_from(DaemonKind)),
+        name=draw(kme_names),
+        realm=draw(st.none() | realm_names),
+        created=draw(u32),
+        content_bytes=draw(st.integers(1, limits.BACKUP_BYTES) if sizes is None else sizes),
+        salt=draw(blobs(16)),
+        cost=Cost(draw(st.integers(8_192, 1_048_576)), draw(st.integers(1, 16)), draw(st.integers(1, 16))),
+    )
+
+
+@st.composite
+def backups(draw: DrawFn, stretched: Secret) -> bytes:
+    """Whole backups of arbitrary content, for readers that have the stretched passphrase."""
+    header = draw(backup_headers(st.integers(1, 400)))
+    sink = io.BytesIO()
+    writer = BackupWriter(sink, header, stretched)
     writer.write(bytes([draw(u8)]) * header.content_bytes)
     writer.finish()
     return sink.getvalue()

@@ -30,6 +30,9 @@ VALID: dict[str, SearchStrategy[bytes]] = {
     "realm": strategies.realms().map(lambda realm: realm.to_bytes()),
     "kit": strategies.kit_headers().map(lambda header: header.to_bytes()),
     "whole kit": strategies.kits(),
+    "backup header": strategies.backup_headers().map(lambda header: header.to_bytes()),
+    "backup manifest": strategies.manifests().map(lambda manifest: manifest.to_bytes()),
+    "whole backup": strategies.backups(targets.STRETCHED),
     "record header": strategies.record_headers.map(lambda header: header.pack()),
 }
 for number in range(1, 6):

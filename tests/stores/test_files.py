@@ -333,6 +333,7 @@ def test_migration_that_fails_leaves_the_store_at_the_one_before(
     assert "two" in names
     assert "three" not in names
     connection.close()
+    monkeypatch.setattr(database_module, "migrations", lambda _: first)
     with pytest.raises(StoreFault, match="store-newer"):
         reopen(old_path)
 

@@ -445,6 +445,41 @@ HUB_NOT_IN_REALM: Final = _refused(
     "Compare with 'skex realm show'; names are compared exactly.",
 )
 
+# ── backups ─────────────────────────────────────────────────────────────────────────────────────
+BACKUP_MALFORMED: Final = _refused(
+    "backup-malformed", "The file is not a backup.", "Check that it is the right file."
+)
+BACKUP_VERSION: Final = _refused(
+    "backup-version",
+    "The backup has a format that this skex does not know.",
+    "Install the version of skex that made it, or a later one.",
+)
+BACKUP_DAMAGED: Final = _refused(
+    "backup-damaged",
+    "The backup was altered, damaged or cut off.",
+    "Nothing was restored. Take another copy of it, or an older backup.",
+)
+BACKUP_PASSPHRASE: Final = _refused(
+    "backup-passphrase",
+    "The passphrase does not open the backup.",
+    "Type it as it was when the backup was made; if it is right, the backup was altered.",
+)
+BACKUP_PASSPHRASE_MISSING: Final = _refused(
+    "backup-passphrase-missing",
+    "A backup is under a passphrase and none was given.",
+    "Run this in a terminal, or give it with --passphrase-file or --passphrase-fd.",
+)
+BACKUP_TOO_LARGE: Final = _refused(
+    "backup-too-large",
+    "The home holds more than fits into a backup.",
+    "Move old segments of the audit log to an archive, and what else is named; then try again.",
+)
+BACKUP_PATH: Final = _refused(
+    "backup-path",
+    "A file of the home has a path that no backup can hold.",
+    "Rename it: ASCII letters, digits and a few signs, no dots at the beginning of a part.",
+)
+
 # ── homes, configuration, command line ──────────────────────────────────────────────────────────
 HOME_EXISTS: Final = _refused(
     "home-exists", "The home exists already.", "Use another --home, or remove the old one on purpose."

@@ -267,6 +267,26 @@ PASSPHRASE_CHARACTERS_MIN: Final = 12
 PASSPHRASE_CHARACTERS_MAX: Final = 1024
 """A line that somebody typed; bounds what is read of a file."""
 
+# ── backups (local) ─────────────────────────────────────────────────────────────────────────────
+BACKUP_HEADER_BYTES: Final = 512
+"""A backup's header: two of the longest names, and numbers."""
+BACKUP_CHUNK_BYTES: Final = 65_536
+"""What of a backup is sealed, and checked, at once: bounds the memory."""
+BACKUP_BYTES: Final = 17_179_869_184
+"""16 GiB: the audit log of years; who has more moves old segments to an archive."""
+BACKUP_MANIFEST_BYTES: Final = 16_777_216
+"""The list of all links and files: the only part of a backup that is held in memory."""
+BACKUP_LINKS: Final = 65_536
+"""Links of one home, removed ones included."""
+BACKUP_FILES: Final = 16_384
+"""Files of one home: nearly all of them are segments of the audit log."""
+BACKUP_PATH_CHARACTERS: Final = 512
+"""A file's path in a home."""
+BACKUP_PATH_DEPTH: Final = 16
+"""Directories in a path: bounds what restoring makes."""
+BACKUP_FILE_BYTES: Final = 1_048_576
+"""A configuration, policy, certificate or realm file: they are read whole."""
+
 # ── configuration and command line (local) ──────────────────────────────────────────────────────
 CONFIG_FILE_BYTES: Final = 262_144
 """A configuration with hundreds of reserves; bounds what reading one costs."""

@@ -23,6 +23,8 @@ NOUNS: Final = {
     "ca": Entry("skex.cli.ca", "ca", "Certificates for the doors of a KME."),
     "pad": Entry("skex.cli.pad", "pad", "Pads: prove that nothing was used twice."),
     "audit": Entry("skex.cli.audit", "audit", "Audit logs: what happened, and whether all of it is there."),
+    "backup": Entry("skex.cli.backup", "backup", "Backups: make one of a home, look at one."),
+    "restore": Entry("skex.cli.backup", "restore", "Make a home of a backup, and say what it still needs."),
     "bench": Entry("skex.cli.bench", "bench", "Measure what this machine does."),
     "doctor": Entry("skex.cli.doctor", "doctor", "What is wrong with this host and home, and the cure."),
 }

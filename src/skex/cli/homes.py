@@ -28,6 +28,16 @@ def kme_config() -> KmeConfig:
     return config.load_kme(home())
 
 
+def any_config() -> tuple[HubConfig | KmeConfig, Path]:
+    """The configuration of whatever home it is, and its file. Raises ``Refused``: config-*."""
+    for directory in (home(), config.SYSTEM_DIRECTORY):
+        if (directory / config.HUB_FILE).is_file():
+            return config.load_hub(home()), directory / config.HUB_FILE
+        if (directory / config.KME_FILE).is_file():
+            return config.load_kme(home()), directory / config.KME_FILE
+    raise Refused(codes.CONFIG_MISSING, f"neither {config.HUB_FILE} nor {config.KME_FILE} in {home()}")
+
+
 def _require(wanted: str, other: str, whose: str) -> None:
     if not (home() / wanted).exists() and (home() / other).exists():
         raise Refused(codes.HOME_FOREIGN, f"{home()} is {whose} home")

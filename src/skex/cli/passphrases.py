@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from skex.base import codes, limits
-from skex.base.errors import Refused, StoreFault
+from skex.base.errors import ErrorCode, Refused, StoreFault
 from skex.base.secret import Secret
 from skex.cli.files import read_bounded
 from skex.enrol.passphrase import parse_passphrase
@@ -40,21 +41,31 @@ def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def ask(file: Path | None, descriptor: int | None, *, confirm: bool) -> Secret:
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What a passphrase is for: how people are asked, and what is refused where nobody can be."""
+
+    prompt: str
+    missing: ErrorCode
+
+
+KIT: Final = Sealed("Passphrase of the kit", codes.KIT_PASSPHRASE_MISSING)
+BACKUP: Final = Sealed("Passphrase of the backup", codes.BACKUP_PASSPHRASE_MISSING)
+
+
+def ask(file: Path | None, descriptor: int | None, *, confirm: bool, of: Sealed = KIT) -> Secret:
     """The passphrase, from where the options say, or from the terminal.
 
-    Raises ``Refused``: kit-passphrase-missing where nobody can be asked, kit-passphrase-weak;
-    ``StoreFault`` (file-io).
+    Raises ``Refused``: kit-passphrase-missing or backup-passphrase-missing where nobody can be asked,
+    kit-passphrase-weak; ``StoreFault`` (file-io).
     """
     if file is not None:
         return _first_line(read_bounded(file, _BYTES))
     if descriptor is not None:
         return _first_line(_drain(descriptor))
     if not sys.stdin.isatty():
-        raise Refused(codes.KIT_PASSPHRASE_MISSING)
-    return parse_passphrase(
-        click.prompt("Passphrase of the kit", hide_input=True, confirmation_prompt=confirm, err=True)
-    )
+        raise Refused(of.missing)
+    return parse_passphrase(click.prompt(of.prompt, hide_input=True, confirmation_prompt=confirm, err=True))
 
 
 def _drain(descriptor: int) -> bytes:

@@ -55,7 +55,7 @@ def hub_status() -> None:
         (one["kme"], one["pad"], _link_word(one), _bytes(one["pad_bytes_left"])) for one in answer["kmes"]
     ]
     head = f"{answer['hub']} of {answer['realm']}, epoch {answer['epoch']}, threshold {answer['threshold']}"
-    result(answer, head + "\n" + table(rows, indent=2))
+    result(answer, "\n".join([head, table(rows, indent=2), *_awaiting(answer)]))
 
 
 @click.command("status", cls=Verb)
@@ -70,7 +70,7 @@ def kme_status() -> None:
     ]
     hubs = [_HUB_COLUMNS, *(_hub_row(one) for one in answer["hubs"])]
     reserves = [_RESERVE_COLUMNS, *(_reserve_row(one) for one in answer["reserves"])]
-    lines += [table(hubs, indent=2), table(reserves, indent=2)]
+    lines += [table(hubs, indent=2), table(reserves, indent=2), *_awaiting(answer)]
     result(answer, "\n".join(lines))
 
 
@@ -120,6 +120,12 @@ def _hub_row(one: dict[str, Any]) -> tuple[Any, ...]:
 
 def _reserve_row(one: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(one[name] for name in ("peer", "key_bytes", "keys", "low", "high", "failures"))
+
+
+def _awaiting(answer: dict[str, Any]) -> list[str]:
+    """What a restored home still lacks."""
+    others = answer["awaiting_kits"]
+    return [f"restored, await new kits: {', '.join(others)}"] if others else []
 
 
 def _link_word(one: dict[str, Any]) -> str:

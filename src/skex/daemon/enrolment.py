@@ -18,6 +18,8 @@ from skex.base import codes
 from skex.base.errors import Refused, StoreFault
 from skex.base.ids import HubName, KmeName, LinkId
 from skex.base.secret import Secret
+from skex.daemon.backup.contents import State
+from skex.daemon.backup.making import state_of_hub, state_of_kme
 from skex.daemon.config import HubConfig, KmeConfig
 from skex.daemon.evidence import Evidence
 from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, locked, read_master_key
@@ -151,6 +153,10 @@ class _Home:
         """Every enrolled link."""
         return self._store.links()
 
+    def record_backup(self, backup_id: bytes) -> None:
+        """Leave in the audit log that a backup is made; to be called before it is written."""
+        self._evidence.backed_up(backup_id)
+
     def sweep(self) -> list[str]:
         """Erase pads without a link: left by a crash, or of links that were replaced or removed."""
         names = [path.name for path in self._directory.iterdir()]
@@ -166,6 +172,10 @@ class HubHome(_Home):
         self._hub_store = store
         data = store.realm()
         self.realm = Realm.from_bytes(_read_file(config.realm) if data is None else data)
+
+    def state(self) -> State:
+        """The state of enrolment, for a backup."""
+        return state_of_hub(self._hub_store)
 
     def update_realm(self, later: Realm) -> None:
         """Serve a later epoch. Raises ``Refused`` for a file that may not follow."""
@@ -199,7 +209,12 @@ class KmeHome(_Home):
     def __init__(self, config: KmeConfig, store: KmeStore, audit: Audit) -> None:
         super().__init__(config.home, store, audit)
         self.name = config.name
+        self._kme_store = store
         self.realms = StoredRealms(store, config.threshold_floor, self.registry)
+
+    def state(self) -> State:
+        """The state of enrolment, for a backup."""
+        return state_of_kme(self._kme_store)
 
     def import_kit(
         self, source: Source, passphrase: Callable[[], Secret], *, replace: bool, progress: Progress

@@ -11,7 +11,7 @@ from typing import Final
 
 from skex.audit import events
 from skex.audit.events import Event, Kind, Verdict
-from skex.audit.fields import Actor, ActorKind, Subject, SubjectKind
+from skex.audit.fields import Actor, ActorKind, Digest, Subject, SubjectKind
 from skex.audit.log import Audit
 from skex.base.errors import LocalBug, SkexError
 from skex.base.ids import Direction, RealmName
@@ -38,6 +38,11 @@ def operator() -> Actor:
         return Actor(ActorKind.OPERATOR, f"uid-{number}")
 
 
+def backup_made(backup_id: bytes, actor: Actor) -> Event:
+    """The record of a backup, which is known by the digest of its id."""
+    return Event(events.BACKUP_MADE, actor, details={"backup": Digest(backup_id)})
+
+
 class Evidence:
     """Writes enrolment's events into one home's audit log. Raises ``StoreFault`` (audit-io)."""
 
@@ -58,6 +63,10 @@ class Evidence:
     def activated(self, realm: RealmName) -> None:
         """Kits of enough hubs agree: the realm is in force."""
         self._emit(Event(events.ENROLMENT_ACTIVATED, self._actor, (Subject.realm(realm),)))
+
+    def backed_up(self, backup_id: bytes) -> None:
+        """A backup is about to be written: state leaves this home."""
+        self._emit(backup_made(backup_id, self._actor))
 
     @contextmanager
     def of_refusals(self, kind: Kind, *subjects: Subject) -> Iterator[None]:

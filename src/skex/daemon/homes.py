@@ -47,11 +47,11 @@ def init_hub(home: Path, name: HubName, realm: bytes, stated: Mapping[str, Any])
     parsed = Realm.from_bytes(realm)
     if parsed.hub_named(name) is None:
         raise Refused(codes.HUB_NOT_IN_REALM, f"{name} in {parsed.name}, epoch {parsed.epoch}")
-    with _new_home(home):
-        _basics(home)
+    with new_home(home):
+        make_directories(home)
         write_private(home / REALM_FILE, realm)
         write_private(home / POLICY_FILE, default_hub_policy().encode())
-        master = _new_master_key(home)
+        master = new_master_key(home)
         store = HubStore.create(
             str(home / STORE_FILE),
             master,
@@ -72,10 +72,10 @@ def init_kme(home: Path, name: KmeName, stated: Mapping[str, Any]) -> None:
     # The store of a KME imports all its machines; a hub's commands do without them.
     from skex.store.kme import KmeStore  # noqa: PLC0415  # start-up is most of a command's time
 
-    with _new_home(home):
-        _basics(home)
+    with new_home(home):
+        make_directories(home)
         write_private(home / POLICY_FILE, default_kme_policy().encode())
-        master = _new_master_key(home)
+        master = new_master_key(home)
         KmeStore.create(
             str(home / STORE_FILE),
             master,
@@ -99,7 +99,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _new_home(home: Path) -> Iterator[None]:
+def new_home(home: Path) -> Iterator[None]:
     """An empty, locked, marked home; on any error what was made in it is gone again."""
     try:
         created = _directory_of_ours(home)
@@ -144,12 +144,14 @@ def _clear(home: Path) -> None:
             path.unlink()
 
 
-def _basics(home: Path) -> None:
+def make_directories(home: Path) -> None:
+    """The directories of every home."""
     for name in (PADS_DIRECTORY, AUDIT_DIRECTORY):
         (home / name).mkdir(_DIRECTORY_MODE)
 
 
-def _new_master_key(home: Path) -> Secret:
+def new_master_key(home: Path) -> Secret:
+    """A fresh master key, in its file."""
     master = entropy.random_secret(MASTER_KEY_BYTES)
     write_private(home / MASTER_KEY_FILE, master.expose())
     return master

@@ -12,6 +12,8 @@ from skex.audit.log import Audit
 from skex.base import codes
 from skex.base.errors import Refused, StoreFault
 from skex.daemon.admin import AdminSocket
+from skex.daemon.backup.handing import asked_backup, handed_out
+from skex.daemon.backup.making import state_of_hub
 from skex.daemon.config import HubConfig
 from skex.daemon.hub import HubDaemon
 from skex.daemon.recording import Recording
@@ -89,7 +91,7 @@ async def _run(
     )
     admin = AdminSocket(
         config.home / ADMIN_SOCKET,
-        _commands(daemon, policy, config, recording),
+        _commands(daemon, policy, config, recording, store),
         lambda: True,
         daemon.metrics.registry,
     )
@@ -112,10 +114,18 @@ async def _run(
 
 
 def _commands(
-    daemon: HubDaemon, policy: ActivePolicy, config: HubConfig, recording: Recording
+    daemon: HubDaemon, policy: ActivePolicy, config: HubConfig, recording: Recording, store: HubStore
 ) -> Mapping[str, Any]:
+    awaiting = [link.kme for link in store.awaiting_kits()]
+
     async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        return daemon.status()
+        return {**daemon.status(), "awaiting_kits": awaiting}
+
+    async def backup(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Hand out the state of enrolment for a backup; the record of it comes first."""
+        recording.emit(asked_backup(arguments))
+        await recording.durable()
+        return handed_out(await daemon.committer.call(lambda: state_of_hub(store)))
 
     async def reload(_: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take in another policy, whole or not at all, and links that changed."""
@@ -125,4 +135,4 @@ def _commands(
         await daemon.reload_links()
         return {"reloaded": True}
 
-    return {"status": status, "reload": reload}
+    return {"status": status, "reload": reload, "backup": backup}

@@ -16,6 +16,8 @@ from skex.base.errors import Refused
 from skex.base.ids import HubName, Incarnation, KmeName, RealmName
 from skex.daemon import record
 from skex.daemon.admin import AdminSocket
+from skex.daemon.backup.handing import asked_backup, handed_out
+from skex.daemon.backup.making import state_of_kme
 from skex.daemon.claims import LinkClaims
 from skex.daemon.config import KmeConfig
 from skex.daemon.kme import KmeDaemon
@@ -85,6 +87,8 @@ class _Composition:
 
     def __init__(self, config: KmeConfig, store: KmeStore, audit: Audit, ending: Ending) -> None:
         self._config = config
+        self._store = store
+        self._awaiting = [link.hub for link in store.awaiting_kits()]
         self._ending = ending
         self._recording = Recording(audit, ending.failed)
         self._emit = self._recording.emit
@@ -220,7 +224,18 @@ class _Composition:
 
     # ── the operator ────────────────────────────────────────────────────────────────────────────
     def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
-        return {"status": self._status, "reload": self._reload, "reserve": self._reserve}
+        return {
+            "status": self._status,
+            "reload": self._reload,
+            "reserve": self._reserve,
+            "backup": self._backup,
+        }
+
+    async def _backup(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Hand out the state of enrolment for a backup; the record of it comes first."""
+        self._emit(asked_backup(arguments))
+        await self._recording.durable()
+        return handed_out(await self.daemon.committer.call(lambda: state_of_kme(self._store)))
 
     async def _status(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         del arguments
@@ -233,6 +248,7 @@ class _Composition:
             "ready": self.core.may_deliver,
             "healthy": self._healthy(),
             "filling": self.keys.filling.is_on,
+            "awaiting_kits": self._awaiting,
             "hubs": [self.daemon.link_status(one, self.blamed) for one in self.daemon.links],
             "reserves": [
                 {

@@ -27,6 +27,7 @@ from skex.store.opened import OpenedStore, create, open_sealed
 from skex.store.peers import Peers
 from skex.store.sealing import Entropy, Sealer
 from skex.wire.peer import KeyRange
+from skex.wire.realm import Realm
 
 
 class KmeStore(OpenedStore):
@@ -232,6 +233,24 @@ class KmeStore(OpenedStore):
             return HeldRealm(data, float(moment - accepted))
         ((previous, previous_accepted),) = before
         return HeldRealm(data, float(moment - accepted), previous, float(moment - previous_accepted))
+
+    # ── backups ─────────────────────────────────────────────────────────────────────────────────
+    def trusted_realm(self) -> bytes | None:
+        """The newest realm file that was ever in force, whatever its age."""
+        rows = self._database.execute("SELECT data FROM realm ORDER BY epoch DESC LIMIT 1")
+        return bytes(rows[0][0]) if rows else None
+
+    def bring_back_realm(self, data: bytes) -> None:
+        """Take in, in a new store, the realm file of a backup: past its age, so that it vouches for nothing.
+
+        New kits must renew it, or bring one that may follow it.
+        """
+        realm = Realm.from_bytes(data)
+        with self._database.transaction():
+            accepted = self._moments.keep(self._wall()) - realm.max_age
+            self._database.execute(
+                "INSERT INTO realm (epoch, data, accepted) VALUES (?, ?, ?)", (realm.epoch, data, accepted)
+            )
 
     # ── keys ────────────────────────────────────────────────────────────────────────────────────
     def kept(self, now: float) -> tuple[KeptBatch, ...]:

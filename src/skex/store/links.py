@@ -53,6 +53,27 @@ class StoredLink:
     frozen: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LinkRecord:
+    """What a backup keeps of a link, enrolled or removed: everything but its key, its pads and its marks.
+
+    ``created`` and ``removed`` are UNIX seconds; ``removed`` is None while it is enrolled.
+    """
+
+    link_id: LinkId
+    realm: RealmName
+    hub: HubName
+    kme: KmeName
+    kind: PadKind
+    capacity_to_hub: int
+    capacity_to_kme: int
+    enrolment: Enrolment
+    created: int
+    suspended: bool
+    removed: int | None
+    frozen: tuple[str, ...]
+
+
 def _place(link_id: LinkId) -> Place:
     return Place("link", (link_id,), "sealed")
 
@@ -119,6 +140,10 @@ class Links:
         ):
             raise Refused(codes.LINK_EXISTS, f"{link.kme} with {link.hub}")
         self._database.execute(
+            "DELETE FROM awaiting_kit WHERE link_id IN (SELECT link_id FROM link WHERE hub = ? AND kme = ?)",
+            (link.hub, link.kme),
+        )
+        self._database.execute(
             "INSERT INTO link (link_id, realm, hub, kme, kind, sealed, capacity_to_hub, capacity_to_kme,"
             " enrolment, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -143,6 +168,30 @@ class Links:
         """Let a link rest, or end its rest. Raises ``Refused`` (link-not-enrolled)."""
         self._of_enrolled("UPDATE link SET suspended = ?", int(suspended), link_id)
 
+    def bring_back(self, record: LinkRecord, wall: int) -> None:
+        """Keep what a backup says of a link. Its id is taken; if it was enrolled, it awaits a new kit."""
+        self._database.execute(
+            "INSERT INTO link (link_id, realm, hub, kme, kind, capacity_to_hub, capacity_to_kme, enrolment,"
+            " created, suspended, removed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.link_id,
+                record.realm,
+                record.hub,
+                record.kme,
+                int(record.kind),
+                record.capacity_to_hub,
+                record.capacity_to_kme,
+                int(record.enrolment),
+                record.created,
+                int(record.suspended),
+                wall if record.removed is None else record.removed,
+            ),
+        )
+        for code in record.frozen:
+            self._database.execute("INSERT INTO freeze (link_id, code) VALUES (?, ?)", (record.link_id, code))
+        if record.removed is None:
+            self._database.execute("INSERT INTO awaiting_kit (link_id) VALUES (?)", (record.link_id,))
+
     def _of_enrolled(self, update: str, value: int, link_id: LinkId) -> None:
         if not self._database.change(f"{update} WHERE link_id = ? AND removed IS NULL", (value, link_id)):
             raise Refused(codes.LINK_NOT_ENROLLED)
@@ -162,10 +211,47 @@ class Links:
         link = EnrolledLink(
             link_id, realm, hub, kme, PadKind(kind), key, to_hub, to_kme, Enrolment(enrolment)
         )
-        codes_of = self._database.execute(
-            "SELECT code FROM freeze WHERE link_id = ? ORDER BY code", (link_id,)
+        return StoredLink(link, created, bool(suspended), self._freezes(link_id))
+
+    def _freezes(self, link_id: LinkId) -> tuple[str, ...]:
+        rows = self._database.execute("SELECT code FROM freeze WHERE link_id = ? ORDER BY code", (link_id,))
+        return tuple(code for (code,) in rows)
+
+    def records(self) -> tuple[LinkRecord, ...]:
+        """Every link that there ever was. One that awaits a new kit counts as enrolled."""
+        return self._records(
+            "SELECT link_id, realm, hub, kme, kind, capacity_to_hub, capacity_to_kme, enrolment, created,"
+            " suspended, CASE WHEN awaiting_kit.link_id IS NULL THEN removed END"
+            " FROM link LEFT JOIN awaiting_kit USING (link_id) ORDER BY link_id"
         )
-        return StoredLink(link, created, bool(suspended), tuple(code for (code,) in codes_of))
+
+    def awaiting(self) -> tuple[LinkRecord, ...]:
+        """The links that a restore brought back and no new kit has replaced, by the names of their ends."""
+        return self._records(
+            "SELECT link_id, realm, hub, kme, kind, capacity_to_hub, capacity_to_kme, enrolment, created,"
+            " suspended, NULL FROM link JOIN awaiting_kit USING (link_id) ORDER BY hub, kme"
+        )
+
+    def _records(self, query: str) -> tuple[LinkRecord, ...]:
+        found = []
+        for row in self._database.execute(query):
+            link_id, realm, hub, kme, kind, to_hub, to_kme, enrolment, created, suspended, removed = row
+            record = LinkRecord(
+                LinkId(link_id),
+                realm,
+                hub,
+                kme,
+                PadKind(kind),
+                to_hub,
+                to_kme,
+                Enrolment(enrolment),
+                created,
+                bool(suspended),
+                removed,
+                self._freezes(link_id),
+            )
+            found.append(record)
+        return tuple(found)
 
     def of_hubs(self) -> dict[HubName, LinkId]:
         """The enrolled link to each hub."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from skex.base import codes
@@ -10,7 +10,7 @@ from skex.base.errors import StoreFault
 from skex.base.ids import LinkId
 from skex.base.secret import Secret
 from skex.store.database import Database, StoreKind
-from skex.store.links import EnrolledLink, Links, StoredLink
+from skex.store.links import EnrolledLink, LinkRecord, Links, StoredLink
 from skex.store.sealing import SALT_BYTES, Entropy, Sealer
 from skex.wire.preface import Marks
 
@@ -68,6 +68,21 @@ class OpenedStore:
         """Let a link rest, or end its rest. Raises ``Refused`` (link-not-enrolled)."""
         with self._database.transaction():
             self._links.suspend(link_id, suspended=suspended)
+
+    # ── backups ─────────────────────────────────────────────────────────────────────────────────
+    def link_records(self) -> tuple[LinkRecord, ...]:
+        """Every link that there ever was, without anything secret."""
+        return self._links.records()
+
+    def awaiting_kits(self) -> tuple[LinkRecord, ...]:
+        """The links that a restore brought back and no new kit has replaced."""
+        return self._links.awaiting()
+
+    def bring_back(self, records: Iterable[LinkRecord], wall: int) -> None:
+        """Take in, in a new store, what a backup says of links; those that were enrolled await new kits."""
+        with self._database.transaction():
+            for record in records:
+                self._links.bring_back(record, wall)
 
     # ── the file ────────────────────────────────────────────────────────────────────────────────
     def scrub(self) -> None:

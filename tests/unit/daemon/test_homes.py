@@ -137,7 +137,7 @@ def test_home_that_somebody_else_is_making_is_left_alone(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("existed", [True, False])
-@pytest.mark.parametrize("step", ["default_kme_policy", "_new_master_key", "_configure"])
+@pytest.mark.parametrize("step", ["default_kme_policy", "new_master_key", "_configure"])
 def test_home_that_cannot_be_finished_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, *, existed: bool
 ) -> None:

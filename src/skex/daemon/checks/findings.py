@@ -60,7 +60,7 @@ def fault(check: str, error: SkexError) -> Finding:
 class Kept:
     """What the store of a stopped daemon says. ``realm_age`` is in seconds, None at a hub.
 
-    ``names`` are the facts that it was made with.
+    ``names`` are the facts that it was made with; ``awaiting`` whose kits a restored home still lacks.
     """
 
     links: tuple[StoredLink, ...]
@@ -68,6 +68,7 @@ class Kept:
     realm: Realm | None
     realm_age: float | None
     names: Mapping[str, str]
+    awaiting: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -133,7 +133,8 @@ def _read(subject: Subject, settings: HubConfig | KmeConfig, database: Database,
         subject.witnesses[f"the link with {one.link.hub} ({one.link.kme}) was enrolled"] = one.created
         one.link.key.wipe()
     marks = {one.link.link_id: store.marks(one.link.link_id) for one in links}
-    return Kept(links, marks, None if data is None else Realm.from_bytes(data), age, names)
+    awaiting = tuple(one.kme if isinstance(settings, HubConfig) else one.hub for one in store.awaiting_kits())
+    return Kept(links, marks, None if data is None else Realm.from_bytes(data), age, names, awaiting)
 
 
 def _collected(kits: CollectedKits | None) -> str:
@@ -258,14 +259,19 @@ def links(subject: Subject) -> Iterator[Finding]:
     if subject.kept is not None:
         kept = subject.kept.links
         rests = [(_other(settings, one), one.suspended, one.frozen) for one in kept]
+        awaiting = subject.kept.awaiting
     elif subject.status is not None:
         listed = subject.status.get("hubs") or subject.status.get("kmes") or []
         rests = [
             (str(one.get("hub") or one.get("kme")), bool(one["suspended"]), tuple(one["frozen"]))
             for one in listed
         ]
+        awaiting = tuple(subject.status.get("awaiting_kits", ()))
     else:
         return
+    if awaiting:
+        sentence = f"The home was restored: the links with {', '.join(awaiting)} await new kits."
+        yield warn("links", sentence, "Make a new kit for each at its hub, and import it at its KME.")
     for other, suspended, frozen in rests:
         if frozen:
             why = f"The link with {other} is frozen ({', '.join(frozen)})."
