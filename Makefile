@@ -81,6 +81,15 @@ test-deep: setup ## Tests with many more generated examples (long)
 	$(headline) 'tests, deep'
 	@SKEX_HYPOTHESIS_PROFILE=deep $(BIN)/pytest $(PARALLEL) $(ARGS)
 
+# How long, over all targets together; ARGS names some of them, or a folder: ARGS='--corpus DIR "record header"'.
+MINUTES ?= 10
+.PHONY: fuzz
+fuzz: setup ## Coverage-guided fuzzing of every decoder and machine for MINUTES (default 10); ARGS: targets
+	$(headline) 'fuzz'
+	@$(BIN)/python -m pip --quiet --no-input --disable-pip-version-check install \
+		--require-hashes --only-binary :all: -r requirements/fuzz.txt
+	@$(BIN)/python fuzz/run.py --seconds $$((60 * $(MINUTES))) $(ARGS)
+
 # pip-compile takes the hashes of every published file, so one list serves every Python and machine.
 COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --no-config --allow-unsafe --strip-extras \
 	--generate-hashes --no-emit-options --no-emit-index-url $(ARGS)
@@ -91,6 +100,8 @@ lock: setup ## Renew requirements/*.txt; ARGS=--upgrade for the newest, ARGS='-P
 	@$(COMPILE) --output-file requirements/runtime.txt pyproject.toml
 	$(headline) 'dev.txt'
 	@$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
+	$(headline) 'fuzz.txt'
+	@$(COMPILE) --output-file requirements/fuzz.txt requirements/fuzz.in
 
 .PHONY: docs
 docs: setup ## Rewrite the generated parts of docs from the code

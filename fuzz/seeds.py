@@ -1,15 +1,28 @@
-"""Where fuzzing starts: valid bytes of every structure, and the classic ways to hurt a CBOR decoder."""
+"""Where fuzzing starts: valid bytes of every format, courses of events, and what hurts decoders."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
-from fuzz.targets import STRETCHED, TARGETS
+from fuzz import outside
+from fuzz.targets import STRETCHED, TARGETS, WIRE
+from simulation.disk import Disk
+from skex.audit.chain import GENESIS, Record, Stamp
+from skex.audit.events import DAEMON_STARTED, Event
+from skex.base import limits
+from skex.base.ids import Direction, SaeId
+from skex.base.secret import Secret
 from skex.daemon.backup.container import BackupWriter, Header
 from skex.enrol.chunks import KitWriter
 from skex.enrol.kit import KitHeader
+from skex.pad.derived import DerivedPad
+from skex.pad.kinds import PadKind
+from skex.pad.table import TablePad
+from skex.store import encoding
 
 _BATCH: Final = "5818" + "11" * 16 + "0000000000000007"
 _INCARNATION: Final = "50" + "22" * 16
@@ -35,6 +48,9 @@ _KIT_START: Final = "8c50" + "ab" * 16 + "5849" + _REALM + "626831" + "6161" + "
 _KIT_TIMES: Final = "1a684ee180" + "1a684ee181"
 _KIT: Final = _KIT_START + "01" + "1affffffff" * 2 + _KIT_TIMES + "018100"
 _SEALED_KIT: Final = _KIT_START + "020105" + _KIT_TIMES + "02" + "850150" + "ef" * 16 + "1920000101"
+
+
+FINDINGS: Final = Path(__file__).with_name("findings")
 
 
 def _whole_kit() -> str:
@@ -155,17 +171,209 @@ BOMBS: Final[tuple[bytes, ...]] = (
 )
 
 
+READS_CBOR: Final = frozenset(
+    target
+    for target in (*WIRE, *outside.DECODERS)
+    if target.startswith("column") or (target in WIRE and "frame" not in target and "header" not in target)
+)
+READS_JSON: Final = frozenset({"ETSI 014 key request", "ETSI 014 key ids", "admin request", "audit line"})
+JSON_BOMBS: Final[tuple[bytes, ...]] = (
+    b"[" * 60_000,
+    b'{"a":' * 20_000,
+    b'{"number": ' + b"9" * 60_000 + b"}",
+    b'{"number": 1e99999}',
+    b'{"number": 1.' + b"0" * 60_000 + b"}",
+    b'{"a": "' + b"\\ud800" * 9_000 + b'"}',
+    b"{" + b",".join(b'"k%d":0' % number for number in range(6_000)) + b"}",
+    b"\xff\xfe{\0}\0",
+)
+"""Nesting, numbers, halves of characters, many members, another encoding."""
+
+
+# ── files, doors and disks ──────────────────────────────────────────────────────────────────────
+_HUB_TOML: Final = """name = "hub-1"
+[listen]
+address = "127.0.0.1:7300"
+[audit]
+segment_bytes = 1048576
+"""
+_KME_TOML: Final = """name = "north"
+[realm]
+threshold_floor = 2
+[realm.hub_addresses]
+hub-1 = "127.0.0.1:7301"
+[etsi014]
+enabled = true
+listen = "127.0.0.1:7443"
+[keys]
+key_bytes = 32
+reserve_low = 8
+reserve_high = 64
+[[reserve]]
+peer = "south"
+low = 1
+high = 2
+"""
+_POLICY_TOML: Final = """version = 1
+[groups]
+branch = ["site-*", "centre"]
+[aliases]
+legacy-vpn = "vpn@centre"
+[[hub.allow]]
+id = "all"
+from = ["@branch"]
+to = ["*"]
+both_ways = true
+purposes = ["traffic", "control"]
+[[hub.pair_quota]]
+from = ["*"]
+to = ["*"]
+stream = "shares"
+bytes_per_second = 1.5
+requests_burst = 4
+[[kme.limit]]
+peers = ["*"]
+minimum_threshold = 3
+[[sae.allow]]
+local = ["*@centre"]
+remote = ["vpn@@branch"]
+role = "master"
+"""
+_BODY: Final = (
+    '{"number": 3, "size": 256, "additional_slave_SAE_IDs": ["b@south"],'
+    ' "extension_mandatory": [], "extension_optional": [{"x": [1, {"y": null}]}]}'
+)
+_IDS: Final = '{"key_IDs": [{"key_ID": "8a1f6d0c-1d2e-8f3a-9b4c-5d6e7f809102"}]}'
+_PATH: Final = "/api/v1/keys/b%40south/"
+
+
+_BOOT_ID: Final = "00000000-0000-4000-8000-000000000000"
+
+
+def _audit_lines(count: int) -> bytes:
+    head, lines = GENESIS, []
+    for number in range(count):
+        stamp = Stamp(datetime.fromtimestamp(number, UTC), _BOOT_ID, number)
+        record = Record.of(Event(DAEMON_STARTED), stamp, "", head)
+        head = record.head()
+        lines.append(record.to_line())
+    return b"\n".join(lines)
+
+
+def _pad_file(kind: PadKind) -> bytes:
+    disk = Disk(0)
+    if kind is PadKind.TABLE:
+        material = bytes(range(1, 17)) * (outside.PAD_UNITS * limits.TABLE_UNIT_BYTES // 16)
+        TablePad.create(disk, "pad", outside.LINK, Direction.TO_HUB, [material])
+    else:
+        DerivedPad.create(disk, "pad", outside.LINK, Direction.TO_HUB, Secret(bytes(range(64))))
+    file = disk.open("pad")
+    return bytes(4) + file.read(0, file.size())
+
+
+def _pad_fields(kind: PadKind) -> bytes:
+    file = _pad_file(kind)[4:]
+    length = int.from_bytes(file[4096:4098], "big")
+    return bytes(4) + file[:24] + bytes([length]) + file[4098 : 4098 + length] + b"\0"
+
+
+_OUTSIDE: Final[dict[str, tuple[bytes, ...]]] = {
+    "policy": (_POLICY_TOML.encode(), b"version = 1\n"),
+    "hub configuration": (_HUB_TOML.encode(),),
+    "KME configuration": (_KME_TOML.encode(),),
+    "ETSI 014 request": (
+        f"GET {_PATH}status\n".encode(),
+        f"GET {_PATH}enc_keys?number=2&size=256\n".encode(),
+        f"POST {_PATH}enc_keys\n{_BODY}".encode(),
+        f"GET {_PATH}dec_keys?key_ID=8a1f6d0c-1d2e-8f3a-9b4c-5d6e7f809102\n".encode(),
+        f"POST {_PATH}dec_keys\n{_IDS}".encode(),
+    ),
+    "ETSI 014 key request": (_BODY.encode(),),
+    "ETSI 014 key ids": (_IDS.encode(),),
+    "admin request": (b"", b'{"peer": "south", "keys": 3}'),
+    "audit line": (_audit_lines(1),),
+    "audit log": (_audit_lines(3),),
+    "column of names": (encoding.write_names(["hub-1", "hub-2"]),),
+    "column of SAEs": (encoding.write_names(["vpn@north"]),),
+    "column of ranges": (bytes.fromhex(_RANGES),),
+    "column of takers": (encoding.write_taken({SaeId("vpn@north"): 5}, 20) or b"",),
+    "column of a context": (bytes.fromhex(_CONTEXT),),
+    "column of a claim": (bytes.fromhex(_CLAIM),),
+    "table pad": (_pad_file(PadKind.TABLE),),
+    "fields of a table pad": (_pad_fields(PadKind.TABLE),),
+    "derived pad": (_pad_file(PadKind.DERIVED),),
+    "fields of a derived pad": (_pad_fields(PadKind.DERIVED),),
+}
+
+
+# ── courses of events: what the bytes mean is in ``machines`` ───────────────────────────────────
+def _blobs(*bodies: bytes) -> bytes:
+    return b"".join(bytes([len(body)]) + body for body in bodies if len(body) < 256)
+
+
+def _said(step: bytes, *bodies: str) -> bytes:
+    return b"".join(step + _blobs(bytes.fromhex(body)) for body in bodies)
+
+
+_LIVES: Final = (
+    b"\0\0\2" + b"\0\0\4\5hello" + b"\0\0\2" + b"\0\1\4\5hello" + b"\0\1\2",  # meet, talk both ways
+    b"\0\0\2" + b"\0\0\4\0\40\0" * 3 + b"\0\0\2" + b"\0\0\7" + b"\0\0\6" + b"\1\0\2",  # then again
+    b"\0\0\1" * 4 + b"\0\1\0\0\60" + b"\0\1\1" * 9 + b"\0\0\3\1\0\0\5\1" + b"\0\0\2",  # spoilt
+)
+_EXCHANGES: Final = (
+    b"\0\1" + b"\1\0" * 12,
+    b"\0\1" + b"\3\0\0\120\1\0" * 2 + b"\1\0" * 10 + b"\6\20",
+    b"\0\0\0\3" + b"\1\3\2\1\4\1\0" * 6 + b"\7\0\1" + b"\1\0" * 9 + b"\6\377",
+)
+_RELAYED: Final = (
+    b"".join(name + b"\0\7" for name in (b"\0", b"\1", b"\2"))
+    + _said(b"\0\4", *_HEX["message to the hub"])
+    + _said(b"\1\4", *_HEX["message to the hub"])
+)
+_COURSES: Final[dict[str, tuple[bytes, ...]]] = {
+    "link over a table pad": _LIVES,
+    "link over a derived pad": _LIVES,
+    "preface of a hub": (_blobs(bytes.fromhex(_HEX["frame 1"][0])), _blobs(b"\1", b"\0\0\60")),
+    "preface of a KME": (_blobs(bytes.fromhex(_HEX["frame 2"][0])),),
+    "link with a hostile KME": (_said(b"", *_HEX["message to the hub"]),),
+    "link with a hostile hub": (_said(b"", *_HEX["message to the KME"]),),
+    "derived link with a hostile KME": (_said(b"", *_HEX["message to the hub"]),),
+    "relay of a hub": (_RELAYED,),
+    "exchange of batches": _EXCHANGES,
+    "peer messages": (
+        b"\0\0\2" + b"\2\0" * 3 + b"\1\0\0\2" + b"\6\0",
+        b"\0\0\1" + b"\3\0\0\60\1\1" + b"\2\0\2\0" + b"\5\200",
+    ),
+    "hostile peer": (
+        _said(b"\0", *_HEX["peer message from the sender"]),
+        _said(b"\1", *_HEX["peer message from the receiver"]),
+    ),
+    "KME": (_said(b"\0\2", *_HEX["message to the KME"]),),
+}
+
+
 def valid_seeds() -> Iterator[tuple[str, bytes]]:
     """Target and bytes that it accepts."""
     for target in TARGETS:
-        for text in _HEX[target]:
-            yield target, bytes.fromhex(text)
+        yield from ((target, bytes.fromhex(text)) for text in _HEX.get(target, ()))
+        yield from ((target, data) for data in _OUTSIDE.get(target, ()))
+        yield from ((target, data) for data in _COURSES.get(target, ()))
 
 
 def all_seeds() -> Iterator[tuple[str, bytes]]:
-    """Every valid seed, and every bomb for every target that reads CBOR."""
+    """Every valid seed, every bomb for every target that reads CBOR or JSON, and what was once found."""
     yield from valid_seeds()
     for target in TARGETS:
-        if "frame" not in target and "header" not in target:
-            for bomb in BOMBS:
-                yield target, bomb
+        if target in READS_CBOR:
+            yield from ((target, bomb) for bomb in BOMBS)
+        elif target in READS_JSON:
+            yield from ((target, bomb) for bomb in JSON_BOMBS)
+    yield from findings()
+
+
+def findings() -> Iterator[tuple[str, bytes]]:
+    """Inputs that were found once and must stay harmless: ``findings/TARGET-NUMBER`` hold them."""
+    for path in sorted(FINDINGS.glob("*")):
+        name, _, number = path.name.rpartition("-")
+        if number.isdigit():
+            yield name.replace("_", " "), path.read_bytes()

@@ -1,7 +1,8 @@
-"""Every decoder of the wire, of kits and of backups as a fuzzing target: total, canonical in what it accepts.
+"""Everything that reads bytes from outside as a fuzzing target: total, and canonical in what it accepts.
 
-A target takes any bytes. It returns whether they were accepted; a refusal must be a ``PeerFault`` or
-``Refused``, and what was accepted must encode to the same bytes again. Anything else is a finding.
+A target takes any bytes. It returns whether they were accepted; a refusal must be of the error tree,
+no bug of ours, and fit to be shown: short, and without characters that steer a terminal or forge a
+line of a log. What was accepted must encode to the same bytes again. Anything else is a finding.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from fuzz import machines, outside
 from skex.base import limits
-from skex.base.errors import PeerFault, Refused
+from skex.base.errors import LocalBug, SkexError
 from skex.base.ids import Direction
 from skex.base.secret import Secret
 from skex.daemon.backup.container import BackupReader, Header
@@ -81,7 +83,7 @@ def _whole_backup(data: bytes) -> bytes:
 
 _FRAMES: Final = (Hello, HubNonce, KmeState, HubState, KmeGrant)
 
-_DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
+WIRE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "value": _value,
     "message to the hub": partial(_message, Direction.TO_HUB),
     "message to the KME": partial(_message, Direction.TO_KME),
@@ -100,15 +102,32 @@ _DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
     **{f"frame {kind.NUMBER}": partial(_frame, kind) for kind in _FRAMES},
     **{f"header of frame {kind.NUMBER}": partial(_frame_header, kind.NUMBER) for kind in _FRAMES},
 }
-TARGETS: Final = tuple(_DECODERS)
+_TARGETS: Final = {**WIRE, **outside.DECODERS, **machines.MACHINES}
+TARGETS: Final = tuple(_TARGETS)
+
+REFUSAL_CHARACTERS: Final = 8192
+"""A refusal at its longest: the twenty problems of a policy, each with what stands there."""
+
+
+class UnfitRefusalError(AssertionError):
+    """A refusal that must not be shown to anybody."""
 
 
 def accepts(target: str, data: bytes) -> bool:
     """Whether ``target`` accepts ``data``. Raises ``NotCanonicalError``, or what must not happen."""
     try:
-        again = _DECODERS[target](data)
-    except (PeerFault, Refused):
+        again = _TARGETS[target](data)
+    except LocalBug:
+        raise
+    except SkexError as refusal:
+        _check_refusal(refusal)
         return False
     if again != data:
         raise NotCanonicalError(f"{target}: {data.hex()} came back as {again.hex()}")
     return True
+
+
+def _check_refusal(refusal: SkexError) -> None:
+    text = str(refusal)
+    if len(text) > REFUSAL_CHARACTERS or not all(line.isprintable() for line in text.split("\n")):
+        raise UnfitRefusalError(f"{len(text)} characters: {text[:200]!r}")

@@ -110,8 +110,17 @@ async def _arguments(request: web.Request) -> Mapping[str, Any] | None:
     if request.method == "GET":
         return dict(request.query)
     try:
-        arguments = json.loads(await request.text() or "{}")
-    except (ValueError, LookupError, RecursionError):  # no JSON, an unknown charset, or too deep
+        text = await request.text()
+    except (ValueError, LookupError):  # bytes that are no text, or an unknown charset
+        return None
+    return parse_arguments(text)
+
+
+def parse_arguments(text: str) -> Mapping[str, Any] | None:
+    """A command's arguments: a JSON object, or nothing at all; None for everything else."""
+    try:
+        arguments = json.loads(text or "{}")
+    except (ValueError, RecursionError):  # no JSON, or too deep
         return None
     return arguments if isinstance(arguments, dict) else None
 
