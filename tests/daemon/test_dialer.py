@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from skex.daemon import dialer
-from skex.daemon.dialer import FIRST_SECONDS, LAST_SECONDS, Backoff, keep_connected
+from skex.daemon.dialer import FIRST_SECONDS, LAST_SECONDS, STEADY_SECONDS, Backoff, keep_connected
 
 
 def test_waits_double_up_to_a_bound_and_are_spread() -> None:
@@ -15,8 +15,38 @@ def test_waits_double_up_to_a_bound_and_are_spread() -> None:
         assert most / 2 <= backoff.next() <= most
         most = min(2 * most, LAST_SECONDS)
     assert len({backoff.next() for _ in range(50)}) > 1
-    backoff.reset()
+    backoff.lasted(3600.0)
     assert backoff.next() <= FIRST_SECONDS
+
+
+def test_a_connection_takes_back_one_doubling_for_each_time_that_it_stands() -> None:
+    backoff = Backoff()
+    for _ in range(6):
+        backoff.next()
+    waits = []
+    for _ in range(7):
+        backoff.lasted(STEADY_SECONDS)
+        waits.append(backoff.next())
+    assert min(waits) > FIRST_SECONDS  # each next() doubles what each lasted() halved
+    for _ in range(6):
+        backoff.lasted(STEADY_SECONDS)
+    assert backoff.next() <= FIRST_SECONDS
+
+
+@pytest.mark.parametrize("held", [0.0, 29.0, 30.0, 31.0, 65.0, 200.0])
+@pytest.mark.parametrize("cuts", range(1, 12))
+def test_whatever_the_pattern_of_cuts_there_is_one_connection_for_each_steady_time_in_the_long_run(
+    held: float, cuts: int
+) -> None:
+    """An attacker lets one connection stand for ``held``, then cuts so many at once, for a day."""
+    backoff, now, connections = Backoff(), 0.0, 0
+    while now < 86_400:
+        for turn in range(cuts):
+            lasted = held if turn == 0 else 0.0
+            backoff.lasted(lasted)
+            now += lasted + backoff.next()
+            connections += 1
+    assert connections <= now / STEADY_SECONDS + 10
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Keeps one link connected: dials, waits for the end, backs off, dials again.
 
 Backing off is what keeps an attacker who cuts connections from burning a table pad: each connection
-costs it a few units.
+costs it a few units. A cheap wait must be earned by a connection that stands: so whatever the pattern of
+the cuts, there is no more than one connection for each ``STEADY_SECONDS`` in the long run.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from skex.runtime import entropy
 FIRST_SECONDS: Final = 0.5
 LAST_SECONDS: Final = 60.0
 STEADY_SECONDS: Final = 30.0
-"""A connection that lasted so long starts the waits anew."""
+"""Each time that a connection lasts so long takes back one doubling of the waits."""
 DIAL_SECONDS: Final = 10.0
 """How long a TCP connection may take to open."""
+_STEPS: Final = 16
+"""More doublings than there are between the first wait and the last."""
 _CANNOT_DIAL: Final = (OSError, ValueError, OverflowError)
 """Nobody listens, the name means nothing, or it cannot even be a name: none of it may end a daemon."""
 
@@ -33,9 +36,10 @@ class Backoff:
         seconds, self._seconds = self._seconds, min(2 * self._seconds, LAST_SECONDS)
         return seconds * (1 + entropy.random_bytes(1)[0] / 255) / 2
 
-    def reset(self) -> None:
-        """Things went well."""
-        self._seconds = FIRST_SECONDS
+    def lasted(self, seconds: float) -> None:
+        """A connection stood for so long: the waits become shorter step by step, as they became longer."""
+        steps = int(min(seconds / STEADY_SECONDS, _STEPS))
+        self._seconds = max(FIRST_SECONDS, self._seconds / 2**steps)
 
 
 async def keep_connected(
@@ -57,6 +61,5 @@ async def keep_connected(
         else:
             opened = now()
             await ended.wait()
-            if now() - opened > STEADY_SECONDS:
-                backoff.reset()
+            backoff.lasted(now() - opened)
         await asyncio.sleep(backoff.next())
