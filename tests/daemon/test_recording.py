@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
 
 from skex.audit import events
-from skex.audit.events import Event
+from skex.audit.events import Event, Kind
+from skex.audit.fields import NETWORK, Actor
 from skex.audit.log import Audit
 from skex.base import codes, limits
 from skex.base.errors import SkexError, StoreFault
@@ -29,6 +31,7 @@ class Log:
     def __init__(self) -> None:
         self.written: list[Event] = []
         self.ticks = 0
+        self.held_back: Counter[tuple[Kind, Actor]] = Counter()
         self.failure: StoreFault | None = None
 
     def commit(self, sets: Sequence[Sequence[Event]]) -> None:
@@ -38,6 +41,9 @@ class Log:
 
     def tick(self) -> None:
         self.ticks += 1
+
+    def hold_back(self, counts: Mapping[tuple[Kind, Actor], int]) -> None:
+        self.held_back += counts
 
 
 class Keys:
@@ -96,5 +102,28 @@ def test_the_logs_own_clock_is_run_and_a_disk_too_far_behind_ends_the_daemon(
         assert [type(one) for one in failures] == [StoreFault]
         await recorded.stop()
         assert len(log.written) == 3
+
+    asyncio.run(run())
+
+
+def test_events_that_others_cause_are_counted_when_the_disk_is_behind_and_never_end_the_daemon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "AUDIT_SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(recording, "BACKLOG_EVENTS", 6)
+    monkeypatch.setattr(recording, "CROWDED_EVENTS", 3)
+
+    async def run() -> None:
+        log = Log()
+        failures: list[BaseException] = []
+        recorded = Recording(cast("Audit", log), failures.append)
+        recorded.start()
+        for _ in range(100):
+            recorded.emit(Event(events.FORGERY_ATTEMPTED, NETWORK))
+        recorded.emit(Event(events.DAEMON_STARTED))
+        await recorded.stop()
+        assert not failures
+        assert [one.kind for one in log.written] == [events.FORGERY_ATTEMPTED] * 3 + [events.DAEMON_STARTED]
+        assert log.held_back == {(events.FORGERY_ATTEMPTED, NETWORK): 97}
 
     asyncio.run(run())

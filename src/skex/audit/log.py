@@ -7,11 +7,12 @@ time; a daemon gives it to a ``Committer``, which turns many waiting events into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from skex.audit.chain import Head, Record, Stamp
-from skex.audit.events import EVENTS_COUNTED, Event, KindWord
+from skex.audit.events import EVENTS_COUNTED, Event, Kind, KindWord
+from skex.audit.fields import Actor
 from skex.audit.sampling import Counted, Sampler
 from skex.base import codes, limits
 from skex.base.errors import StoreFault
@@ -80,6 +81,12 @@ class Audit:
     def commit(self, sets: Sequence[Sequence[Event]]) -> None:
         """``emit`` for a ``Committer``, whose changes are events."""
         self.emit(*(event for one in sets for event in one))
+
+    def hold_back(self, counts: Mapping[tuple[Kind, Actor], int]) -> None:
+        """Count events of sampled kinds that nobody had the time to hand in one by one."""
+        now = self._stamp().clock
+        for (kind, actor), number in counts.items():
+            self._sampler.hold_back(kind, actor, number, now)
 
     def tick(self) -> None:
         """Write what was counted, and sync what is due. Raises ``StoreFault`` (audit-io)."""

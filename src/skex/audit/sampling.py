@@ -54,15 +54,22 @@ class Sampler:
 
     def offer(self, kind: Kind, actor: Actor, now: float) -> bool:
         """Count an event; whether it is to be written. Ask ``ended`` first."""
-        key = (kind, actor)
-        if key not in self._windows and len(self._windows) >= self._keys:
-            key = (kind, SYSTEM)
-        window = self._windows.setdefault(key, _Window(now))
+        window = self._window(kind, actor, now)
         if window.written < self._burst:
             window.written += 1
             return True
         window.counted += 1
         return False
+
+    def hold_back(self, kind: Kind, actor: Actor, number: int, now: float) -> None:
+        """Count so many events that are not to be written."""
+        self._window(kind, actor, now).counted += number
+
+    def _window(self, kind: Kind, actor: Actor, now: float) -> _Window:
+        key = (kind, actor)
+        if key not in self._windows and len(self._windows) >= self._keys:
+            key = (kind, SYSTEM)
+        return self._windows.setdefault(key, _Window(now))
 
     def ended(self, now: float) -> tuple[Counted, ...]:
         """The windows that are over and held back something, oldest first; they are forgotten."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from skex.audit.events import Event
+from skex.audit.events import Event, Kind
+from skex.audit.fields import Actor
 from skex.audit.log import Audit
 from skex.base import codes, limits
 from skex.base.errors import StoreFault
@@ -22,6 +24,9 @@ from skex.runtime.tasks import Tasks
 
 BACKLOG_EVENTS: Final = 65_536
 """Events that wait for the disk; a disk that is further behind does not record any more."""
+CROWDED_EVENTS: Final = 1024
+"""Beyond it events that others can cause as often as they like are only counted: no flood of theirs may
+fill the queue, which would end the daemon."""
 _log = logging.getLogger("skex.audit")
 
 
@@ -33,6 +38,7 @@ class Recording:
         self._failed = failed
         self._committer: Committer[Event] = Committer(audit)
         self._tasks = Tasks(failed)
+        self._held_back: Counter[tuple[Kind, Actor]] = Counter()
 
     def start(self) -> None:
         """Write what is emitted from now on."""
@@ -41,7 +47,9 @@ class Recording:
 
     def emit(self, event: Event) -> None:
         """Record an event soon, in order."""
-        if self._committer.backlog >= BACKLOG_EVENTS:
+        if event.kind.sampled and self._committer.backlog >= CROWDED_EVENTS:
+            self._held_back[event.kind, event.actor] += 1
+        elif self._committer.backlog >= BACKLOG_EVENTS:
             self._failed(StoreFault(codes.AUDIT_IO, f"{BACKLOG_EVENTS} events wait"))
         else:
             self._committer.submit((event,), lambda: None)
@@ -57,13 +65,25 @@ class Recording:
     async def stop(self) -> None:
         """Write what is left, and end."""
         await self._committer.drain()
+        if self._held_back:
+            await self._tick()
         await self._tasks.stop()
         self._committer.close()
 
     async def _tend(self) -> None:
         while True:
             await asyncio.sleep(limits.AUDIT_SYNC_SECONDS)
-            await self._committer.call(self._audit.tick)
+            await self._tick()
+
+    async def _tick(self) -> None:
+        held_back, self._held_back = self._held_back, Counter()
+
+        def write() -> None:
+            if held_back:
+                self._audit.hold_back(held_back)
+            self._audit.tick()
+
+        await self._committer.call(write)
 
 
 class RecordedKeys:

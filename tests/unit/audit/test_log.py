@@ -115,3 +115,13 @@ def test_full_disk_stops_the_log_until_it_is_opened_again() -> None:
     assert log.paper.closed
     assert log.audit.head == head
     assert events_of(log) == ["keys-delivered"]
+
+
+def test_events_that_nobody_had_time_to_hand_in_are_counted_too() -> None:
+    log = Log(Sampler(seconds=10, burst=2))
+    log.audit.hold_back({(FORGERY_ATTEMPTED, NETWORK): 12})
+    log.clock.now += 10
+    log.audit.tick()
+    last = Record.from_line(log.paper.lines[-1])
+    assert last is not None
+    assert last.details == {"of": "forgery-attempted", "counted": 12, "written": 0, "seconds": 10}

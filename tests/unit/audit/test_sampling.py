@@ -51,3 +51,11 @@ def test_closing_tells_of_windows_that_are_not_over() -> None:
         sampler.offer(FORGERY_ATTEMPTED, SITE, 5.0)
     assert sampler.close(6.0) == (Counted(FORGERY_ATTEMPTED, SITE, 2, 1, 1.0),)
     assert sampler.close(6.0) == ()
+
+
+def test_events_that_were_counted_elsewhere_are_in_the_summary() -> None:
+    sampler = Sampler(seconds=10, burst=1)
+    sampler.hold_back(FORGERY_ATTEMPTED, SITE, 40, 0.0)
+    assert sampler.offer(FORGERY_ATTEMPTED, SITE, 1.0)
+    assert not sampler.offer(FORGERY_ATTEMPTED, SITE, 2.0)
+    assert sampler.ended(10.0) == (Counted(FORGERY_ATTEMPTED, SITE, 41, 1, 10.0),)
