@@ -229,10 +229,18 @@ PAD_JUMPED: Final = _kind(
     _P, "pad-jumped", "A pad was taken up further on than it was left.", {"from": WORD, "note": TEXT}
 )
 RECORD_REPEATED: Final = _kind(
-    _P, "record-repeated", "A record came that had come before, or out of its order.", sampled=True
+    _P,
+    "record-repeated",
+    "A record came that had come before, or out of its order.",
+    {"address": TEXT},
+    sampled=True,
 )
 FORGERY_ATTEMPTED: Final = _kind(
-    _P, "forgery-attempted", "Something came that did not verify.", {"what": WORD}, sampled=True
+    _P,
+    "forgery-attempted",
+    "Something came that did not verify.",
+    {"what": WORD, "address": TEXT},
+    sampled=True,
 )
 PAD_ERASED: Final = _kind(
     _P, "pad-erased", "Used material of a pad was erased.", {"erased_bytes": COUNT}, important=False
@@ -268,7 +276,11 @@ AUTHORISATION_FAILED: Final = _kind(
     _C, "authorisation-failed", "Something was asked for that is not allowed.", {"what": WORD}, sampled=True
 )
 AUTHENTICATION_FAILED: Final = _kind(
-    _C, "authentication-failed", "Somebody did not prove who they are.", {"what": WORD}, sampled=True
+    _C,
+    "authentication-failed",
+    "Somebody did not prove who they are.",
+    {"what": WORD, "address": TEXT},
+    sampled=True,
 )
 
 _S: Final = Area.SYSTEM
@@ -292,9 +304,15 @@ STORE_MIGRATED: Final = _kind(
 )
 DISK_FULL: Final = _kind(_S, "disk-full", "There was no room on the disk.", _NOTE)
 OVERLOAD_SHED: Final = _kind(
-    _S, "overload-shed", "Requests were refused for want of capacity.", {"what": WORD}, sampled=True
+    _S,
+    "overload-shed",
+    "There was too much of something: it was refused, or slowed down.",
+    {"what": WORD, "address": TEXT},
+    sampled=True,
 )
-CONNECTION_LOST: Final = _kind(_S, "connection-lost", "A connection ended by itself.", sampled=True)
+CONNECTION_LOST: Final = _kind(
+    _S, "connection-lost", "A connection ended by itself.", {"address": TEXT}, sampled=True
+)
 AUDIT_OPENED: Final = _kind(_S, "audit-opened", "This log begins.")
 AUDIT_RECOVERED: Final = _kind(
     _S,

@@ -14,10 +14,12 @@ from typing import Any, Final, Protocol, cast
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from skex.base import codes
-from skex.base.errors import ErrorCode, Refused, SkexError, StoreFault
+from skex.base.errors import ErrorCode, PeerFault, Refused, SkexError, StoreFault
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.daemon import record
+from skex.daemon.conduct import Conducts, Seldom
 from skex.daemon.links import Links
+from skex.daemon.strangers import STRANGERS, Strangers
 from skex.enrol.links import PadSealing
 from skex.pad.files import FileSystem
 from skex.protocol import hub, traffic
@@ -29,6 +31,7 @@ from skex.protocol.session import LinkProfile, Owned, RolledBack, Session
 from skex.runtime import clock, entropy
 from skex.runtime.commit import Committer, Store
 from skex.runtime.connections import LinkShell
+from skex.runtime.descriptors import allow_open_files
 from skex.runtime.tasks import Tasks
 from skex.runtime.timers import Timer
 from skex.store.links import StoredLink
@@ -39,8 +42,16 @@ from skex.wire.realm import Realm
 
 PAD_THREADS: Final = 4
 """Grants taken at once; each is a few milliseconds of file work."""
-CONNECTIONS: Final = 4096
-"""Connections accepted at once, prefaces included; beyond it the newest is closed at once."""
+CONNECTIONS: Final = 1024
+"""Connections at once, prefaces included, where the configuration says nothing else."""
+FILES_PER_CONNECTION: Final = 3
+"""Its socket, and the pad of each direction."""
+FILES_BESIDES: Final = 64
+"""Store, audit log, admin socket, and what libraries keep open."""
+WORST_SOURCES: Final = 5
+"""Sources of failed connections that the status names."""
+LOGGED_A_MINUTE: Final = 60
+"""Log lines about strangers and refusals: what others cause must not fill the disk. All are counted."""
 _log = logging.getLogger("skex.hub")
 
 
@@ -64,12 +75,38 @@ class HubMetrics:
         self.refused = Counter(
             "skex_hub_refused", "Requests refused", ["kind", "reason"], registry=self.registry
         )
+        self.refused_kme = Counter(
+            "skex_hub_kme_refused", "Requests refused, by who asked", ["kme"], registry=self.registry
+        )
+        self.slowed = Counter(
+            "skex_hub_kme_slowed",
+            "Times a KME asked too much and was slowed down",
+            ["kme", "what"],
+            registry=self.registry,
+        )
+        self.strangers = Gauge(
+            "skex_hub_strangers", "Connections that have not proved themselves", registry=self.registry
+        )
+        self.evicted = Counter(
+            "skex_hub_strangers_evicted", "Unproved connections closed for others", registry=self.registry
+        )
         self.failed = Counter(
             "skex_hub_link_failures", "Connections that ended with an error", ["code"], registry=self.registry
         )
         self.pad_left = Gauge(
             "skex_hub_pad_bytes_left", "Pad left towards a KME", ["kme"], registry=self.registry
         )
+
+
+def _affordable(connections: int) -> int:
+    """As many of so many connections as the files of this process suffice for; at least one."""
+    wanted = connections * FILES_PER_CONNECTION + FILES_BESIDES
+    allowed = allow_open_files(wanted)
+    if allowed >= wanted:
+        return connections
+    afforded = max(1, (allowed - FILES_BESIDES) // FILES_PER_CONNECTION)
+    _log.warning("too few files for the configured connections", extra={"files": allowed, "for": afforded})
+    return afforded
 
 
 class _TooMany(asyncio.Protocol):
@@ -96,9 +133,15 @@ class HubDaemon:
         sealing: PadSealing,
         emit: record.Emit,
         failed: Callable[[BaseException], None],
+        connections_max: int = CONNECTIONS,
     ) -> None:
         self.name = name
         self.metrics = HubMetrics()
+        self._connections_max = _affordable(connections_max)
+        self._strangers: Strangers[LinkShell] = Strangers(min(STRANGERS, self._connections_max))
+        self.metrics.strangers.set_function(lambda: len(self._strangers))
+        self._conducts = Conducts()
+        self._seldom = Seldom(LOGGED_A_MINUTE)
         self._realm = realm
         self._digest = realm.digest()
         self._store = store
@@ -119,6 +162,7 @@ class HubDaemon:
         self._sessions: dict[LinkShell, Session] = {}
         self._timer = Timer(lambda: self._do(traffic.Tick()))
         self._server: asyncio.Server | None = None
+        self._stopping = False
 
     # ── lifecycle ───────────────────────────────────────────────────────────────────────────────
     async def listen(self, host: str, port: int) -> int:
@@ -137,6 +181,7 @@ class HubDaemon:
 
     async def stop(self) -> None:
         """End every link and wait until nothing is being carried out. Idempotent."""
+        self._stopping = True
         if self._server is not None:
             self._server.close()
         await self.links.close()
@@ -147,21 +192,54 @@ class HubDaemon:
         self._threads.shutdown(wait=True)
 
     def _accept(self) -> asyncio.Protocol:
-        if self.links.open >= CONNECTIONS:
-            return _TooMany()
+        if self.links.open >= self._connections_max:
+            oldest = self._strangers.oldest_of_most()
+            if oldest is None:  # all of them are enrolled
+                return _TooMany()
+            self._send_away(oldest)
         preface = HubPreface(entropy.random_bytes(NONCE_BYTES), clock.now())
         shell = LinkShell(Connection(preface), self, self.committer, self._threads)
         self.links.opened(shell)
         return shell
 
+    def _send_away(self, shell: LinkShell) -> None:
+        """Close a stranger's connection unheard, because there are too many."""
+        self.metrics.evicted.inc()
+        self._emit(record.crowded(shell.peer_address))
+        shell.close(PeerFault(codes.CONNECTION_CLOSED, "too many connections wait for their preface"))
+
     # ── LinkHost ────────────────────────────────────────────────────────────────────────────────
+    def connected(self, shell: LinkShell) -> None:
+        """A stranger came."""
+        loser = self._strangers.arrive(shell, shell.peer_host)
+        if loser is not None:
+            self._send_away(loser)
+
     def look_up(self, link_id: LinkId) -> LinkProfile:
         """The link's profile, or a decoy."""
         return self.links.profile(link_id)
 
     async def claim(self, shell: LinkShell, link_id: LinkId) -> Owned:
-        """End an older connection, open the pads, state the marks."""
+        """End an older connection, open the pads, state the marks; not too often for one link."""
+        self._strangers.leave(shell, proved=True)
+        self.links.about_to_claim(shell, link_id)
+        stored = self.links.usable(link_id)
+        if stored is not None:
+            await self._not_too_often(stored.link.kme)
         return await self.links.claim(shell, link_id, self._realm.epoch, self._digest)
+
+    async def _not_too_often(self, name: KmeName) -> None:
+        conduct = self._conducts.of(name)
+        conduct.connected += 1
+        wait = conduct.connections.use(clock.now())
+        if wait:
+            self._slowed(name, record.Overload.CONNECTIONS)
+            await asyncio.sleep(wait)
+
+    def _slowed(self, name: KmeName, what: record.Overload) -> None:
+        self._conducts.of(name).slowed += 1
+        self.metrics.slowed.labels(name, what.value).inc()
+        self._emit(record.slowed(name, what))
 
     def established(self, shell: LinkShell, session: Session) -> None:
         """A KME is connected."""
@@ -199,14 +277,24 @@ class HubDaemon:
         self.metrics.failed.labels(error.code.name).inc()
         session = self._sessions.pop(shell, None)
         if session is None:
-            _log.info("preface failed", extra={"peer": shell.peer_address, "code": error.code.name})
+            self._not_established(shell, error)
             return
         name = session.profile.parties.kme
         _log.info("link down", extra={"kme": name, "code": error.code.name})
+        if not self._stopping:
+            self._emit(record.of_kme_connection(name, error, shell.peer_address))
         if self._by_name.get(name) is shell:
             del self._by_name[name]
             self.metrics.connected.set(len(self._by_name))
             self._do(traffic.KmeDown(name))
+
+    def _not_established(self, shell: LinkShell, error: SkexError) -> None:
+        self._strangers.leave(shell, proved=False)
+        event = record.of_stranger(error, shell.link_id, shell.peer_address)
+        if event is not None:
+            self._emit(event)
+        if self._seldom.passes(clock.now()):
+            _log.info("preface failed", extra={"peer": shell.peer_address, "code": error.code.name})
 
     def _contradiction(self, link_id: LinkId, code: ErrorCode) -> None:
         _log.error("a pad file is ahead of the store", extra={"link": link_id.hex(), "code": code.name})
@@ -251,13 +339,25 @@ class HubDaemon:
             case hub.Relayed():
                 self.metrics.relayed.labels(notice.request.value).inc()
             case hub.RefusedRequest():
-                self.metrics.refused.labels(notice.request.value, notice.reason.value).inc()
-                _log.info(
-                    "refused",
-                    extra={"kme": notice.sender, "to": notice.receiver, "reason": notice.reason.value},
-                )
+                self._refused(notice)
             case _:
                 pass
+
+    def _refused(self, notice: hub.RefusedRequest) -> None:
+        """Count a refusal for everybody who asks; whoever is refused too often is read more slowly."""
+        self.metrics.refused.labels(notice.request.value, notice.reason.value).inc()
+        self.metrics.refused_kme.labels(notice.sender).inc()
+        conduct = self._conducts.of(notice.sender)
+        conduct.refused[notice.reason.value] += 1
+        wait = conduct.refusals.use(clock.now())
+        shell = self._by_name.get(notice.sender)
+        if wait and shell is not None and shell.slow_down(wait):
+            self._slowed(notice.sender, record.Overload.REFUSALS)
+        if self._seldom.passes(clock.now()):
+            _log.info(
+                "refused",
+                extra={"kme": notice.sender, "to": notice.receiver, "reason": notice.reason.value},
+            )
 
     def _set_timer(self) -> None:
         self._timer.set(self._relay.next_deadline)
@@ -271,11 +371,18 @@ class HubDaemon:
             "epoch": self._realm.epoch,
             "threshold": self._realm.threshold,
             "kmes": [self._link_status(stored) for stored in self.links],
+            "connections": {
+                "open": self.links.open,
+                "open_max": self._connections_max,
+                "unproved": len(self._strangers),
+                "failed_from": dict(self._strangers.worst(WORST_SOURCES)),
+            },
         }
 
     def _link_status(self, stored: StoredLink) -> Mapping[str, Any]:
         shell = self._by_name.get(stored.link.kme)
         connected = shell is not None and bool(shell.pads)
+        conduct = self._conducts.of(stored.link.kme)
         return {
             "kme": stored.link.kme,
             "pad": stored.link.kind.name.lower(),
@@ -283,6 +390,9 @@ class HubDaemon:
             "suspended": stored.suspended,
             "frozen": list(stored.frozen),
             "pad_bytes_left": self.remaining(stored.link.kme) if connected else None,
+            "connections": conduct.connected,
+            "refused": dict(conduct.refused),
+            "slowed": conduct.slowed,
         }
 
     async def reload_links(self) -> None:

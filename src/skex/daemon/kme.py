@@ -189,6 +189,9 @@ class KmeDaemon:
         return ended
 
     # ── LinkHost ────────────────────────────────────────────────────────────────────────────────
+    def connected(self, shell: LinkShell) -> None:
+        """This end dialled it, so it is wanted."""
+
     def look_up(self, link_id: LinkId) -> LinkProfile:
         """Never asked: this end dials."""
         return self.links.profile(link_id)
@@ -241,6 +244,9 @@ class KmeDaemon:
         self._ends.pop(shell).set()
         self.metrics.link_failures.labels(hub, error.code.name).inc()
         _log.info("link down", extra={"hub": hub, "code": error.code.name})
+        event = record.of_hub_connection(hub, error)
+        if event is not None and not self._stopping:
+            self._emit(event)
         if self._by_hub.get(hub) is shell:
             del self._by_hub[hub]
             self.metrics.hub_up.labels(hub).set(0)

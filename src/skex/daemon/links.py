@@ -63,6 +63,7 @@ class Links:
         self._shells: dict[LinkId, LinkShell] = {}
         self._open: set[LinkShell] = set()
         self._claims: dict[LinkId, asyncio.Lock] = {}
+        self._claiming: dict[LinkId, LinkShell] = {}
 
     def add(self, stored: StoredLink) -> None:
         """A link was enrolled, suspended or frozen meanwhile."""
@@ -94,12 +95,28 @@ class Links:
         stored = self.usable(link_id)
         return decoy(link_id) if stored is None else profile_of(stored.link)
 
+    def about_to_claim(self, shell: LinkShell, link_id: LinkId) -> None:
+        """A connection proved itself: the newest wins, also over those that still wait for their claim."""
+        earlier = self._claiming.get(link_id)
+        if earlier is not None and earlier is not shell:
+            earlier.close(PeerFault(codes.LINK_REPLACED))
+        self._claiming[link_id] = shell
+
     async def claim(self, shell: LinkShell, link_id: LinkId, epoch: int, digest: bytes) -> Owned:
         """End any older connection, open the pads, return the durable marks.
 
-        Raises ``PeerFault`` (link-unknown) if the link was suspended meanwhile, and what pads raise.
+        Raises ``PeerFault``: link-unknown if the link was suspended meanwhile, connection-closed if the
+        connection ended; and what pads raise.
         """
+        try:
+            return await self._claim(shell, link_id, epoch, digest)
+        finally:
+            if self._claiming.get(link_id) is shell:
+                del self._claiming[link_id]
+
+    async def _claim(self, shell: LinkShell, link_id: LinkId, epoch: int, digest: bytes) -> Owned:
         async with self._claims.setdefault(link_id, asyncio.Lock()):
+            self._require_wanted(shell, link_id)
             older = self._shells.get(link_id)
             if older is not None:
                 older.close(PeerFault(codes.LINK_REPLACED))
@@ -110,14 +127,21 @@ class Links:
             marks = await self._read_marks(link_id)
             loop = asyncio.get_running_loop()
             pads = await loop.run_in_executor(self._threads, self._open_pads, stored.link, marks)
-            if shell.is_over or self.usable(link_id) is None:
+            try:
+                self._require_wanted(shell, link_id)
+            except PeerFault:
                 _close(pads)
-                raise PeerFault(codes.CONNECTION_CLOSED, "it ended while its pads were opened")
+                raise
             self._shells[link_id] = shell
             shell.pads = pads
             self._report(link_id, pads)
         up, down = pads[Direction.TO_HUB].mark, pads[Direction.TO_KME].mark
         return Owned(replace(marks, to_hub=up, to_kme=down), epoch, digest)
+
+    def _require_wanted(self, shell: LinkShell, link_id: LinkId) -> None:
+        """While something was awaited, the connection may have ended, or the link been suspended."""
+        if shell.is_over or self.usable(link_id) is None:
+            raise PeerFault(codes.CONNECTION_CLOSED, "it ended before it owned its link")
 
     def _open_pads(self, link: EnrolledLink, marks: Marks) -> Mapping[Direction, Pad]:
         opened: dict[Direction, Pad] = {}

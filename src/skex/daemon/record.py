@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from typing import Final
 
 from skex.audit import events
 from skex.audit.events import Event, Verdict
-from skex.audit.fields import Actor, ActorKind, Subject
-from skex.base import limits
-from skex.base.errors import ErrorCode
+from skex.audit.fields import NETWORK, Actor, ActorKind, Subject
+from skex.base import codes, limits
+from skex.base.errors import ErrorCode, SkexError
 from skex.base.ids import HubName, KmeName, LinkId, SaeId
 from skex.protocol import hub, kme, peer, receiver, rollback, sender
 from skex.protocol.changes import Batch
@@ -132,6 +133,83 @@ def of_hub(notice: hub.HubNotice) -> Event | None:
             )
         case _:
             return None
+
+
+# ── connections ─────────────────────────────────────────────────────────────────────────────────
+class Overload(Enum):
+    """What there was too much of, as audit records name it."""
+
+    PREFACES = "prefaces"
+    CONNECTIONS = "connections"
+    REFUSALS = "refusals"
+
+
+class Unproved(Enum):
+    """What did not verify, as audit records name it."""
+
+    PREFACE = "preface"
+    RECORD = "record"
+
+
+_NOT_OURS: Final = frozenset({codes.CONNECTION_CLOSED, codes.LINK_REPLACED, codes.LINK_DOWN})
+"""How connections end when nothing is wrong but the connection."""
+_FORGED: Final = frozenset({codes.RECORD_TAG, codes.RECORD_HEADER, codes.RECORD_VERSION})
+_REPEATED: Final = frozenset({codes.RECORD_POSITION, codes.RECORD_LENGTH})
+
+
+def of_stranger(error: SkexError, link_id: LinkId | None, address: str) -> Event | None:
+    """Somebody opened a connection to a hub and proved nothing. None for one that just went away."""
+    if error.code in _NOT_OURS:
+        return None
+    return Event(
+        events.AUTHENTICATION_FAILED,
+        actor=NETWORK,
+        subjects=() if link_id is None else (Subject.link(link_id),),
+        verdict=Verdict.REFUSED,
+        cause=error.code,
+        details={"what": Unproved.PREFACE, "address": address},
+    )
+
+
+def of_kme_connection(kme_name: KmeName, error: SkexError, address: str) -> Event:
+    """The connection of an enrolled KME ended."""
+    return _of_connection(Actor(ActorKind.KME, kme_name), Subject.kme(kme_name), error, {"address": address})
+
+
+def of_hub_connection(hub_name: HubName, error: SkexError) -> Event | None:
+    """The connection with a hub ended, or never came about. None where it could not be dialled."""
+    if error.code is codes.LINK_DOWN:
+        return None
+    if error.code in {codes.PROOF_INVALID, codes.FRAME_MALFORMED, codes.FRAME_LENGTH, codes.FRAME_UNEXPECTED}:
+        return Event(
+            events.AUTHENTICATION_FAILED,
+            actor=NETWORK,
+            subjects=(Subject.hub(hub_name),),
+            cause=error.code,
+            details={"what": Unproved.PREFACE},
+        )
+    return _of_connection(Actor(ActorKind.HUB, hub_name), Subject.hub(hub_name), error, {})
+
+
+def _of_connection(who: Actor, with_whom: Subject, error: SkexError, details: Mapping[str, object]) -> Event:
+    """Spoilt records come from whoever spoilt them, so their actor is the network."""
+    if error.code in _FORGED:
+        found = {**details, "what": Unproved.RECORD}
+        return Event(events.FORGERY_ATTEMPTED, NETWORK, (with_whom,), cause=error.code, details=found)
+    if error.code in _REPEATED:
+        return Event(events.RECORD_REPEATED, NETWORK, (with_whom,), cause=error.code, details=details)
+    return Event(events.CONNECTION_LOST, who, (with_whom,), cause=error.code, details=details)
+
+
+def crowded(address: str) -> Event:
+    """So many strangers that one was sent away unheard."""
+    details = {"what": Overload.PREFACES, "address": address}
+    return Event(events.OVERLOAD_SHED, actor=NETWORK, details=details)
+
+
+def slowed(kme_name: KmeName, what: Overload) -> Event:
+    """A KME asks for more than it may, so often that it is read more slowly."""
+    return Event(events.OVERLOAD_SHED, actor=Actor(ActorKind.KME, kme_name), details={"what": what})
 
 
 def rollback_of(link_id: LinkId, code: ErrorCode | None = None) -> Event:

@@ -88,6 +88,7 @@ async def _run(
         sealing=store.sealer,
         emit=recording.emit,
         failed=ending.failed,
+        connections_max=config.connections_max,
     )
     admin = AdminSocket(
         config.home / ADMIN_SOCKET,

@@ -10,6 +10,7 @@ from typing import Any
 
 from skex.audit import events
 from skex.audit.events import Event
+from skex.audit.fields import NETWORK
 from skex.audit.log import Audit
 from skex.base import codes, ids
 from skex.base.errors import Refused
@@ -332,7 +333,13 @@ class _DoorLog:
     def handshake_failed(self, address: str, reason: str) -> None:
         """Somebody did not prove who they are."""
         _log.warning("handshake failed", extra={"peer": address, "reason": reason})
-        self._emit(Event(events.AUTHENTICATION_FAILED, details={"what": _Proof.CLIENT_CERTIFICATE}))
+        self._emit(
+            Event(
+                events.AUTHENTICATION_FAILED,
+                actor=NETWORK,
+                details={"what": _Proof.CLIENT_CERTIFICATE, "address": address},
+            )
+        )
 
     def request_failed(self, error: BaseException) -> None:
         """A defect here."""

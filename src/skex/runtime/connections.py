@@ -56,6 +56,9 @@ PENDING_SETS: Final = 64
 """Sets that wait for the pads' disk before nothing more is read from the connection."""
 BACKLOG_SETS: Final = 1024
 """Sets of the whole daemon that wait for its store before connections rest."""
+SLICE_BYTES: Final = 16 * 1024
+"""What of one connection is worked on before it is every other connection's turn: a peer that sends as
+fast as it can delays the others by so much, not by all that its socket held."""
 _KEEPALIVE: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
@@ -68,6 +71,9 @@ _KEEPALIVE: Final = (
 
 class LinkHost(Protocol):
     """What a daemon does with its links."""
+
+    def connected(self, shell: LinkShell) -> None:
+        """A connection is there, and its address known; nothing of it was read yet."""
 
     def look_up(self, link_id: LinkId) -> LinkProfile:
         """The link's profile, or a decoy for an id that is not enrolled."""
@@ -111,12 +117,18 @@ class LinkShell(asyncio.Protocol):
         self._over = False
         self._paused = False
         self._resting = False
+        self._slowed: asyncio.TimerHandle | None = None
+        self._unread = bytearray()
+        self._slice_is_due = False
         self._congested = False
         self._timer = Timer(lambda: self._guarded(Tick()))
         self._idle = asyncio.Event()
         self._idle.set()
         self.pads: Mapping[Direction, Pad] = {}
         self.peer_address = ""
+        self.peer_host = ""
+        self.link_id: LinkId | None = None
+        """Which link the other end says it is, once it said so."""
 
     @property
     def is_over(self) -> bool:
@@ -136,13 +148,28 @@ class LinkShell(asyncio.Protocol):
         for level, option, value in _KEEPALIVE if connected is not None else ():
             connected.setsockopt(level, option, value)
         peer = opened.get_extra_info("peername")
+        self.peer_host = str(peer[0]) if peer else ""
         self.peer_address = f"{peer[0]}:{peer[1]}" if peer else ""
+        self._host.connected(self)
+        if self.is_over:  # there were too many
+            return
         self._queue(self._machine.start())
         self._timer.set(self._machine.next_deadline)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
-        self._guarded(Received(data))
+        """Bytes came; what is more than a slice of them waits until others had their turn."""
+        if self._unread or len(data) > SLICE_BYTES:
+            self._unread += data
+            self._set_reading()
+        else:
+            self._guarded(Received(data))
+
+    def _next_slice(self) -> None:
+        self._slice_is_due = False
+        if not self._over and not self._is_full:
+            data = bytes(self._unread[:SLICE_BYTES])
+            del self._unread[:SLICE_BYTES]
+            self._guarded(Received(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
@@ -179,6 +206,18 @@ class LinkShell(asyncio.Protocol):
         if self._congested or len(self._pending) > PENDING_SETS:
             raise Refused(codes.LINK_BUSY)
         self.feed(Send(message, token))
+
+    def slow_down(self, seconds: float) -> bool:
+        """Read nothing for so long: this peer asks more than it may. False if it is slowed down already."""
+        if self._slowed is not None or self._over:
+            return False
+        self._slowed = asyncio.get_running_loop().call_later(seconds, self._speed_up)
+        self._set_reading()
+        return True
+
+    def _speed_up(self) -> None:
+        self._slowed = None
+        self._set_reading()
 
     def pad_used(self, direction: Direction) -> int:
         """Pad bytes that this connection's records cost so far."""
@@ -270,6 +309,7 @@ class LinkShell(asyncio.Protocol):
             case Answered(token, refusal):
                 self._host.answered(self, token, refusal)
             case LookUpLink(link_id):
+                self.link_id = link_id
                 self.feed(LinkFound(self._host.look_up(link_id)))
             case ClaimLink(link_id):
                 self._tasks.start(self._claim(link_id), "claim link")
@@ -316,6 +356,9 @@ class LinkShell(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._timer.set(None)
+        if self._slowed is not None:
+            self._slowed.cancel()
+        self._unread.clear()
         self._host.ended(self, error)
         self._close_pads_if_over()
 
@@ -332,7 +375,10 @@ class LinkShell(asyncio.Protocol):
         if self._committer.backlog > BACKLOG_SETS and not self._resting:
             self._resting = True
             self._tasks.start(self._rest(), "link rests")
-        full = self._machine.paused or self._resting or len(self._pending) > PENDING_SETS
+        if self._unread and not self._slice_is_due and not self._is_full:
+            self._slice_is_due = True
+            asyncio.get_running_loop().call_soon(self._next_slice)
+        full = self._is_full or bool(self._unread)
         if full is self._paused:
             return
         self._paused = full
@@ -340,6 +386,11 @@ class LinkShell(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+    @property
+    def _is_full(self) -> bool:
+        busy = self._machine.paused or len(self._pending) > PENDING_SETS
+        return busy or self._resting or self._slowed is not None
 
     async def _rest(self) -> None:
         """Read on once the store has caught up with what came so far."""

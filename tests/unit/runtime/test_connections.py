@@ -19,7 +19,7 @@ from skex.protocol.link import Arrived
 from skex.protocol.session import ClaimLink, ConnectionLost, GrantsTaken, Received, TakeGrant
 from skex.runtime import connections
 from skex.runtime.commit import Committer
-from skex.runtime.connections import LinkShell
+from skex.runtime.connections import SLICE_BYTES, LinkShell
 from skex.runtime.tasks import Tasks
 from skex.wire import messages
 from skex.wire.preface import Stretch
@@ -105,6 +105,7 @@ class World:
         self.gate = threading.Event()
         self.gate.set()
         self.failure: StoreFault | None = None
+        self.crowded = False
         self.claiming = asyncio.Event()
         self.committer: Committer[Any] = Committer(self)
         self.tasks = Tasks(lambda error: None)
@@ -130,6 +131,10 @@ class World:
         self.said.append("committed")
 
     # the host
+    def connected(self, shell: LinkShell) -> None:
+        if self.crowded:
+            shell.close(PeerFault(codes.CONNECTION_CLOSED, "too many"))
+
     def arrived(self, shell: LinkShell, ordinal: int, message: object) -> None:
         self.said.append(f"arrived {ordinal}")
 
@@ -275,6 +280,60 @@ def test_a_store_that_is_behind_lets_connections_rest(monkeypatch: pytest.Monkey
         assert world.transport.calls == ["pause_reading"]
         world.gate.set()
         await until(lambda: world.transport.calls[-1] == "resume_reading")
+
+    play(scene)
+
+
+def received(world: World) -> list[int]:
+    return [len(event.data) for event in world.machine.heard if isinstance(event, Received)]
+
+
+def test_much_that_came_at_once_is_worked_on_in_slices_and_others_have_their_turn_between() -> None:
+    async def scene(world: World) -> None:
+        turns: list[int] = []
+
+        def turn() -> None:
+            turns.append(sum(received(world)))
+            if turns[-1] < 3 * SLICE_BYTES + 5:
+                asyncio.get_running_loop().call_soon(turn)
+
+        world.shell.data_received(bytes(3 * SLICE_BYTES))
+        world.shell.data_received(b"after")
+        assert world.transport.calls == ["pause_reading"]
+        turn()
+        await until(lambda: sum(received(world)) == 3 * SLICE_BYTES + 5)
+        assert received(world) == [SLICE_BYTES, SLICE_BYTES, SLICE_BYTES, 5]
+        assert turns[:3] == [0, SLICE_BYTES, 2 * SLICE_BYTES]
+        assert world.transport.calls == ["pause_reading", "resume_reading"]
+
+    play(scene)
+
+
+def test_a_peer_that_asks_too_much_is_not_read_for_a_while_not_even_what_has_come() -> None:
+    async def scene(world: World) -> None:
+        assert world.shell.slow_down(0.05)
+        assert not world.shell.slow_down(10.0)  # one at a time
+        world.shell.data_received(bytes(2 * SLICE_BYTES))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert received(world) == []
+        await until(lambda: len(received(world)) == 2)
+        assert world.transport.calls == ["pause_reading", "resume_reading"]
+        assert world.shell.slow_down(10.0)
+        world.shell.close(PeerFault(codes.CONNECTION_CLOSED))
+        assert not world.shell.slow_down(0.01)
+
+    play(scene)
+
+
+def test_a_connection_that_is_one_too_many_reads_nothing_and_ends_once() -> None:
+    async def scene(world: World) -> None:
+        world.crowded = True
+        shell, transport = world.new_shell(), Transport()
+        shell.connection_made(cast("asyncio.Transport", transport))
+        shell.data_received(b"x")
+        assert "abort" in transport.calls
+        assert len(world.errors) == 1
 
     play(scene)
 
