@@ -43,9 +43,9 @@ def test_bomb_is_refused_in_bounded_memory(target: str) -> None:
         assert targets.accepts(target, bomb) is many_arrays
 
 
-@pytest.mark.parametrize(("target", "data"), tuple(seeds.findings()))
-def test_what_was_found_once_stays_harmless(target: str, data: bytes) -> None:
-    targets.accepts(target, data)
+def test_what_was_found_once_stays_harmless() -> None:
+    for target, data in seeds.findings():
+        targets.accepts(target, data)
 
 
 @pytest.mark.parametrize("target", sorted(seeds.READS_JSON))
