@@ -347,7 +347,8 @@ _BAD_FILE: Final = "realm-malformed"
 _BAD_REALM: Final = "realm-inconsistent"
 _REALM_FIELDS: Final[tuple[tuple[str, Path, object, str], ...]] = (
     ("another magic", (0,), "skex Realm", _BAD_FILE),
-    ("format 2", (1,), 2, _BAD_FILE),
+    ("format 0", (1,), 0, _BAD_FILE),
+    ("format 2", (1,), 2, "realm-format"),
     ("a name in upper case", (2,), "Vectors", _BAD_FILE),
     ("epoch 0", (3,), 0, _BAD_FILE),
     ("epoch 2^32", (3,), 2**32, _BAD_FILE),

@@ -14,7 +14,10 @@ import pytest
 from skex.cli import skex_command
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md"]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("tutorial.md", "backup-and-restore.md", "upgrading.md")),
+]
 UNITS = sorted((ROOT / "packaging" / "systemd").glob("*.service"))
 
 

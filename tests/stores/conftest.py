@@ -10,14 +10,16 @@ import pytest
 from tests.stores.support import FileSubject, KmeSubject, SimulatedSubject
 
 
-@pytest.fixture(params=["file", "in_memory", "simulated"])
+@pytest.fixture(params=["file", "first_schema", "in_memory", "simulated"])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KmeSubject]:
     """Each kind of KME store, empty, with three enrolled links."""
     made: KmeSubject
     if request.param == "simulated":
         made = SimulatedSubject()
     else:
-        made = FileSubject(tmp_path if request.param == "file" else None)
+        made = FileSubject(
+            None if request.param == "in_memory" else tmp_path, first_schema=request.param == "first_schema"
+        )
     yield made
     made.close()
 

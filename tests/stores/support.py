@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
+from unittest.mock import patch
+
+import apsw
 
 from simulation.chance import Chance
 from simulation.memory import NO_MARKS, KmeMemory
@@ -26,6 +30,7 @@ from skex.pad.kinds import PadKind
 from skex.protocol import changes as c
 from skex.protocol.changes import Change, Role
 from skex.protocol.kme import KmeState
+from skex.store import database
 from skex.store.database import IN_MEMORY
 from skex.store.kme import KmeStore
 from skex.store.links import EnrolledLink
@@ -195,17 +200,36 @@ def _in_order_of_names(state: KmeState) -> KmeState:
     return replace(state, peer_messages=replace(messages, receivers=receivers))
 
 
+@contextmanager
+def schema(number: int) -> Iterator[None]:
+    """The code that knew no later schema than this one."""
+    known = database.migrations
+    with patch.object(database, "migrations", lambda kind: known(kind)[:number]):
+        yield
+
+
+def downgraded(path: Path) -> None:
+    """Make a closed store what the first release would have left."""
+    connection = apsw.Connection(str(path))
+    connection.execute("DROP TABLE awaiting_kit; PRAGMA user_version = 1; PRAGMA journal_mode = DELETE")
+    connection.close()
+
+
 class FileSubject:
     """The store of a daemon: in a file, or, with no directory, in memory."""
 
-    def __init__(self, directory: Path | None, *, vfs: str | None = None) -> None:
+    def __init__(self, directory: Path | None, *, vfs: str | None = None, first_schema: bool = False) -> None:
+        """With ``first_schema`` the store was made by the first release, and opened by this one."""
         self.path = IN_MEMORY if directory is None else str(directory / "store.sqlite")
         self.clock = WallClock()
         self.entropy = Chance(1).randbytes
         self.vfs = vfs
-        self.store = KmeStore.create(
-            self.path, Secret(MASTER), self.entropy, self.clock, name=ALICE, realm=REALM, vfs=vfs
-        )
+        with schema(1) if first_schema else nullcontext():
+            self.store = KmeStore.create(
+                self.path, Secret(MASTER), self.entropy, self.clock, name=ALICE, realm=REALM, vfs=vfs
+            )
+        if first_schema:
+            self.reopen()
         for hub in HUBS:
             self.store.add_link(enrolled_link(hub), self.clock())
 

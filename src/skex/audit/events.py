@@ -284,6 +284,13 @@ AUTHENTICATION_FAILED: Final = _kind(
 )
 
 _S: Final = Area.SYSTEM
+VERSION_REFUSED: Final = _kind(
+    _S,
+    "version-refused",
+    "The other end of a link speaks no version that this end does.",
+    {"address": TEXT},
+    sampled=True,
+)
 DAEMON_STARTED: Final = _kind(_S, "daemon-started", "The daemon started.", {"version": TEXT, "roles": NAMES})
 DAEMON_STOPPED: Final = _kind(_S, "daemon-stopped", "The daemon stopped as it was asked to.", _NOTE)
 CRASH_RECOVERED: Final = _kind(

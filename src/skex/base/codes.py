@@ -97,6 +97,9 @@ REALM_MALFORMED: Final = _refused(
     "The realm file is not a canonical realm file.",
     "Fetch it again from the realm's operators and compare the fingerprint.",
 )
+REALM_FORMAT: Final = _refused(
+    "realm-format", "The realm file has a format that this end does not know.", _UPGRADE
+)
 REALM_INCONSISTENT: Final = _refused(
     "realm-inconsistent",
     "The realm file contradicts itself.",

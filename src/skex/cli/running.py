@@ -133,7 +133,10 @@ def _link_word(one: dict[str, Any]) -> str:
         return "frozen: " + ", ".join(one["frozen"])
     if one["suspended"]:
         return "suspended"
-    return "up" if one["connected"] else "down"
+    if one["connected"]:
+        return "up"
+    why = one.get("last_error")
+    return f"down: {why}" if why else "down"
 
 
 def _bytes(count: int | None) -> str:

@@ -21,7 +21,7 @@ from skex.base.secret import Secret
 from skex.daemon.backup.contents import State
 from skex.daemon.backup.making import state_of_hub, state_of_kme
 from skex.daemon.config import HubConfig, KmeConfig
-from skex.daemon.evidence import Evidence
+from skex.daemon.evidence import Evidence, store_migrated
 from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, locked, read_master_key
 from skex.enrol import creating, links
 from skex.enrol.chunks import Progress, Sink, Source
@@ -240,7 +240,7 @@ def open_hub(config: HubConfig) -> Iterator[HubHome]:
     """
     with locked(config.home), _master(config.home) as master:
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
-        with closing(store), _audit(config) as audit:
+        with closing(store), _audit(config, store) as audit:
             yield HubHome(config, store, audit)
             store.scrub()
 
@@ -254,15 +254,17 @@ def open_kme(config: KmeConfig) -> Iterator[KmeHome]:
     with locked(config.home), _master(config.home) as master:
         path = str(config.home / STORE_FILE)
         store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)
-        with closing(store), _audit(config) as audit:
+        with closing(store), _audit(config, store) as audit:
             yield KmeHome(config, store, audit)
             store.scrub()
 
 
 @contextmanager
-def _audit(config: HubConfig | KmeConfig) -> Iterator[Audit]:
+def _audit(config: HubConfig | KmeConfig, store: OpenedStore) -> Iterator[Audit]:
     audit = open_audit(config.audit.directory, config.audit.segment_bytes)
     try:
+        if store.migrated is not None:
+            audit.emit(store_migrated(*store.migrated))
         yield audit
     finally:
         audit.close()

@@ -43,6 +43,11 @@ def backup_made(backup_id: bytes, actor: Actor) -> Event:
     return Event(events.BACKUP_MADE, actor, details={"backup": Digest(backup_id)})
 
 
+def store_migrated(before: int, after: int) -> Event:
+    """The store has another schema from now on."""
+    return Event(events.STORE_MIGRATED, details={"before": before, "after": after})
+
+
 class Evidence:
     """Writes enrolment's events into one home's audit log. Raises ``StoreFault`` (audit-io)."""
 

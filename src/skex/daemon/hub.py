@@ -293,7 +293,12 @@ class HubDaemon:
         event = record.of_stranger(error, shell.link_id, shell.peer_address)
         if event is not None:
             self._emit(event)
-        if self._seldom.passes(clock.now()):
+        if not self._seldom.passes(clock.now()):
+            return
+        if error.code is codes.VERSION_UNSUPPORTED:  # the KME was told in frame 2, the operator is told here
+            extra = {"peer": shell.peer_address, "detail": error.detail, "hint": error.code.hint}
+            _log.warning("no protocol version in common", extra=extra)
+        else:
             _log.info("preface failed", extra={"peer": shell.peer_address, "code": error.code.name})
 
     def _contradiction(self, link_id: LinkId, code: ErrorCode) -> None:

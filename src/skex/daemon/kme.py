@@ -120,6 +120,7 @@ class KmeDaemon:
             contradiction=self._contradiction,
         )
         self._by_hub: dict[HubName, LinkShell] = {}
+        self._last_errors: dict[HubName, str] = {}
         self._sessions: dict[LinkShell, Session] = {}
         self._ends: dict[LinkShell, asyncio.Event] = {}
         self._dialled: dict[LinkShell, HubName] = {}
@@ -205,6 +206,7 @@ class KmeDaemon:
         hub = session.profile.parties.hub
         self._sessions[shell] = session
         self._by_hub[hub] = shell
+        self._last_errors.pop(hub, None)
         self.metrics.hub_up.labels(hub).set(1)
         for direction in Direction:
             gauge = self.metrics.pad_left.labels(hub, direction.name.lower())
@@ -244,6 +246,10 @@ class KmeDaemon:
         self._ends.pop(shell).set()
         self.metrics.link_failures.labels(hub, error.code.name).inc()
         _log.info("link down", extra={"hub": hub, "code": error.code.name})
+        self._last_errors[hub] = error.code.name
+        if error.code is codes.VERSION_UNSUPPORTED:
+            extra = {"hub": hub, "detail": error.detail, "hint": error.code.hint}
+            _log.warning("no protocol version in common", extra=extra)
         event = record.of_hub_connection(hub, error)
         if event is not None and not self._stopping:
             self._emit(event)
@@ -275,6 +281,7 @@ class KmeDaemon:
             "hub": hub,
             "pad": stored.link.kind.name.lower(),
             "connected": up,
+            "last_error": self._last_errors.get(hub),
             "suspended": stored.suspended,
             "frozen": list(stored.frozen),
             "blamed": blamed.get(hub, 0),

@@ -161,6 +161,9 @@ def of_stranger(error: SkexError, link_id: LinkId | None, address: str) -> Event
     """Somebody opened a connection to a hub and proved nothing. None for one that just went away."""
     if error.code in _NOT_OURS:
         return None
+    if error.code is codes.VERSION_UNSUPPORTED:
+        subjects = () if link_id is None else (Subject.link(link_id),)
+        return _version_refused(NETWORK, subjects, {"address": address})
     return Event(
         events.AUTHENTICATION_FAILED,
         actor=NETWORK,
@@ -188,7 +191,22 @@ def of_hub_connection(hub_name: HubName, error: SkexError) -> Event | None:
             cause=error.code,
             details={"what": Unproved.PREFACE},
         )
-    return _of_connection(Actor(ActorKind.HUB, hub_name), Subject.hub(hub_name), error, {})
+    actor, subject = Actor(ActorKind.HUB, hub_name), Subject.hub(hub_name)
+    if error.code is codes.VERSION_UNSUPPORTED:
+        return _version_refused(actor, (subject,), {})
+    return _of_connection(actor, subject, error, {})
+
+
+def _version_refused(actor: Actor, subjects: tuple[Subject, ...], details: Mapping[str, object]) -> Event:
+    """The other end speaks no version that this one does; at a hub it has not proved who it is."""
+    return Event(
+        events.VERSION_REFUSED,
+        actor,
+        subjects,
+        verdict=Verdict.REFUSED,
+        cause=codes.VERSION_UNSUPPORTED,
+        details=details,
+    )
 
 
 def _of_connection(who: Actor, with_whom: Subject, error: SkexError, details: Mapping[str, object]) -> Event:

@@ -15,6 +15,7 @@ from skex.daemon.admin import AdminSocket
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_hub
 from skex.daemon.config import HubConfig
+from skex.daemon.evidence import store_migrated
 from skex.daemon.hub import HubDaemon
 from skex.daemon.recording import Recording
 from skex.daemon.starting import (
@@ -53,6 +54,8 @@ async def run_hub(config: HubConfig, make: type[HubDaemon] = HubDaemon) -> None:
         with closing(store.close):
             audit = open_audit(config.audit.directory, config.audit.segment_bytes)
             with closing(audit.close):
+                if store.migrated is not None:
+                    audit.emit(store_migrated(*store.migrated))
                 await _run(config, store, audit, ending, make)
 
 

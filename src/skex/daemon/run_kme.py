@@ -21,6 +21,7 @@ from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_kme
 from skex.daemon.claims import LinkClaims
 from skex.daemon.config import KmeConfig
+from skex.daemon.evidence import store_migrated
 from skex.daemon.kme import KmeDaemon
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
@@ -78,6 +79,8 @@ async def run_kme(
         with closing(store.close), closing(store.scrub):
             audit = open_audit(config.audit.directory, config.audit.segment_bytes)
             with closing(audit.close):
+                if store.migrated is not None:
+                    audit.emit(store_migrated(*store.migrated))
                 composition = _Composition(config, store, audit, ending)
                 observe(composition.daemon, composition.engine)
                 await composition.run()

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Final
 
 from skex.base import codes
-from skex.base.errors import LocalBug
+from skex.base.errors import LocalBug, PeerFault, SkexError
 from skex.base.ids import Direction, LinkId
 from skex.pad.material import GrantMaterial
 from skex.protocol.changes import PrefaceCounted
@@ -111,6 +111,7 @@ class HubPreface(PrefaceEnd):
         self._nonce = nonce
         self._machine: StateMachine[HubState, HubStep] = StateMachine(HUB_TABLE, HUB_INITIAL)
         self._version = HIGHEST_VERSION
+        self._offered = (LOWEST_VERSION, HIGHEST_VERSION)
         self._kme_nonce: bytes  # set when frame 1 is read
         self._profile: LinkProfile  # set when the link is found
         self._kme: frames.KmeState  # set when frame 3 is verified
@@ -170,6 +171,7 @@ class HubPreface(PrefaceEnd):
     def _hello(self, whole: bytes) -> None:
         frame, _ = frames.parse_frame(whole, frames.Hello)
         self._link_id = frame.link_id
+        self._offered = (frame.lowest, frame.highest)
         # Nearest to the offer where nothing is shared: the KME then ends the connection, knowing why.
         self._version = min(max(LOWEST_VERSION, frame.highest), HIGHEST_VERSION)
         self._kme_nonce = frame.nonce
@@ -183,7 +185,23 @@ class HubPreface(PrefaceEnd):
         self._out.send(self._transcript.proved(profile, self._version, frame))
         self._machine.step(HubStep.LINK_FOUND)
 
+    @property
+    def _shares_no_version(self) -> bool:
+        lowest, highest = self._offered
+        return highest < LOWEST_VERSION or lowest > HIGHEST_VERSION
+
+    def _unsupported(self) -> PeerFault:
+        lowest, highest = self._offered
+        return PeerFault(codes.VERSION_UNSUPPORTED, f"the KME speaks {lowest} to {highest}")
+
+    def _explained(self, error: SkexError) -> SkexError:
+        """A KME that read frame 2 and shares no version goes away: that is why, not that it went."""
+        told = self._shares_no_version and isinstance(error, PeerFault)
+        return self._unsupported() if told else error
+
     def _kme_proved(self, whole: bytes) -> None:
+        if self._shares_no_version:
+            raise self._unsupported()
         profile = self._profile
         frame, proof = frames.parse_frame(whole, frames.KmeState)
         self._transcript.verify(profile, self._version, frame.NUMBER, whole, proof)

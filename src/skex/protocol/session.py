@@ -236,7 +236,7 @@ class PrefaceEnd(ABC):
         except SkexError as error:
             wipe_unused(event)
             self._fail()
-            return failure(self._link_id, error)
+            return failure(self._link_id, self._explained(error))
         return self._out.take()
 
     @abstractmethod
@@ -246,6 +246,10 @@ class PrefaceEnd(ABC):
     @abstractmethod
     def _fail(self) -> None:
         """Close, and wipe what is held."""
+
+    def _explained(self, error: SkexError) -> SkexError:
+        """What the preface ends with, where this end knows better than ``error`` why it did."""
+        return error
 
 
 class Transcript:

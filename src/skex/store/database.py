@@ -98,6 +98,7 @@ class Database:
         self._connection = connection
         self._kind = kind
         self._broken = False
+        self._migrated: tuple[int, int] | None = None
 
     @classmethod
     def create(
@@ -217,12 +218,19 @@ class Database:
         """Whether no migration is missing."""
         return self._identity()[1] == len(migrations(self._kind))
 
+    @property
+    def migrated(self) -> tuple[int, int] | None:
+        """The schemas before and after ``migrate``, if it changed something since the store was opened."""
+        return self._migrated
+
     def migrate(self) -> None:
         """Bring the schema up to date, one transaction for each migration."""
         _, version = self._identity()
-        for number in range(version, len(migrations(self._kind))):
+        newest = len(migrations(self._kind))
+        for number in range(version, newest):
             with self.transaction():
                 self._migrate(number, number + 1)
+            self._migrated = (version, newest)
 
     def _migrate(self, done: int, upto: int | None = None) -> None:
         for number, script in enumerate(migrations(self._kind)[done:upto], start=done + 1):

@@ -30,6 +30,11 @@ class OpenedStore:
         """Seals this home's pads too: ``chain_sealing`` and ``table_mask``."""
         return self._sealer
 
+    @property
+    def migrated(self) -> tuple[int, int] | None:
+        """The schemas before and after, if opening brought the store up to date: for the audit log."""
+        return self._database.migrated
+
     # ── facts ───────────────────────────────────────────────────────────────────────────────────
     def meta(self, name: str) -> str | None:
         """A fact about this store; ``created`` (UNIX seconds) and the names given when it was made."""

@@ -172,13 +172,15 @@ def _read(data: bytes) -> _Parts:
     try:
         return _read_parts(Fields(decode(data, limits.REALM_FILE_BYTES)))
     except (PeerFault, Refused) as error:
-        raise Refused(codes.REALM_MALFORMED, error.detail) from error
+        code = codes.REALM_FORMAT if error.code is codes.REALM_FORMAT else codes.REALM_MALFORMED
+        raise Refused(code, error.detail) from error
 
 
 def _read_parts(fields: Fields) -> _Parts:
     if fields.text(len(MAGIC)) != MAGIC:
         raise PeerFault(codes.BODY_MALFORMED, "not a realm file")
-    fields.uint(FORMAT, FORMAT)
+    if (stated := fields.uint(1, UINT_MAX)) != FORMAT:
+        raise Refused(codes.REALM_FORMAT, f"format {stated}, known is {FORMAT}")
     name = ids.parse_realm_name(fields.text(limits.NAME_CHARACTERS))
     epoch, threshold = fields.uint(1, UINT32_MAX), fields.uint(1, limits.REALM_HUBS)
     issued = fields.uint(0, UINT_MAX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import pytest
 
@@ -12,6 +13,7 @@ from skex.base.errors import ErrorCode, LocalBug, PeerFault, Refused, StoreFault
 from skex.base.ids import Direction, HubName, Incarnation, KmeName, LinkId, RealmName
 from skex.base.secret import Secret
 from skex.pad.kinds import PadKind
+from skex.protocol import preface_hub, preface_kme
 from skex.protocol.changes import LinkFrozen, MarkRaised, PeerSeen, PrefaceCounted
 from skex.protocol.preface_hub import HubPreface, HubState
 from skex.protocol.preface_kme import KmePreface, KmeState
@@ -483,6 +485,32 @@ def test_decoy_is_proved_by_nobody_even_with_its_own_key() -> None:
     assert failure_of(state.hub.handle(Received(whole), 0.0)).code is codes.LINK_UNKNOWN
 
 
+# ── later versions of either end ────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("later", [preface_kme, preface_hub], ids=["KME", "hub"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_end_that_speaks_later_versions_too_is_spoken_to_in_the_first(
+    later: ModuleType, kind: PadKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "HIGHEST_VERSION", 3)
+    joined = LinkPair(kind).connect()
+    joined.kme.send(messages.GetRealm(), "one")
+    joined.run()
+    assert joined.hub.messages == [messages.GetRealm()]
+
+
+@pytest.mark.parametrize("later", [preface_kme, preface_hub], ids=["KME", "hub"])
+def test_end_that_speaks_later_versions_only_is_refused_with_one_code_at_both_ends(
+    later: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "LOWEST_VERSION", 2)
+    monkeypatch.setattr(later, "HIGHEST_VERSION", 3)
+    pair = LinkPair(PadKind.TABLE)
+    joined = pair.connect()
+    joined.cut()
+    assert (code_of(joined.kme), code_of(joined.hub)) == (codes.VERSION_UNSUPPORTED,) * 2
+    assert pair.kme.marks == pair.hub.marks == NO_MARKS
+
+
 # ── versions ────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(("lowest", "highest", "chosen"), [(1, 1, 1), (1, 9, 1), (2, 9, 1)])
 def test_hub_answers_with_the_highest_shared_version_or_the_nearest(
@@ -493,6 +521,51 @@ def test_hub_answers_with_the_highest_shared_version_or_the_nearest(
     whole = only_send(hub.handle(LinkFound(PROFILE), 0.0))
     frame, _ = frames.parse_frame(whole, frames.HubNonce)
     assert frame.version == chosen
+
+
+def to_unshared_version(lowest: int = 2) -> HubPreface:
+    """A hub that told a later KME which version it speaks."""
+    hub = HubPreface(HUB_NONCE, 0.0)
+    hub.handle(Received(frames.unproved_bytes(frames.Hello(lowest, 9, LINK, KME_NONCE))), 0.0)
+    hub.handle(LinkFound(PROFILE), 0.0)
+    return hub
+
+
+@pytest.mark.parametrize(
+    "event", [ConnectionLost(), Tick(), Received(b"\x03\x00"), Received(b"HTTP")], ids=repr
+)
+def test_hub_says_why_a_kme_without_a_shared_version_went_away(
+    event: ConnectionLost | Tick | Received,
+) -> None:
+    hub = to_unshared_version()
+    effects = hub.handle(event, limits.PREFACE_SECONDS)
+    if event == Received(b"\x03\x00"):
+        assert effects.empty
+        effects = hub.handle(ConnectionLost(), 0.0)
+    error = failure_of(effects)
+    assert (error.code, error.detail) == (codes.VERSION_UNSUPPORTED, "the KME speaks 2 to 9")
+    assert hub.finished
+
+
+def test_kme_that_goes_on_in_a_version_it_did_not_offer_is_refused() -> None:
+    """Its proof would be right; what it offered says that it cannot mean it."""
+    hub = to_unshared_version()
+    hello = frames.unproved_bytes(frames.Hello(2, 9, LINK, KME_NONCE))
+    unproved = frames.unproved_bytes(frames.HubNonce(1, HUB_NONCE))
+    earlier = [hello, unproved + proof(KEY, 2, [hello], unproved)]
+    state = frames.unproved_bytes(frames.KmeState(NO_MARKS, INCARNATION, 0))
+    effects = hub.handle(Received(state + proof(KEY, 3, earlier, state)), 0.0)
+    assert failure_of(effects).code is codes.VERSION_UNSUPPORTED
+
+
+def test_kme_of_a_shared_version_that_goes_away_just_went() -> None:
+    hub = to_unshared_version(lowest=1)
+    assert failure_of(hub.handle(ConnectionLost(), 0.0)).code is codes.CONNECTION_CLOSED
+
+
+def test_defect_at_the_hub_is_no_question_of_versions() -> None:
+    error = failure_of(to_unshared_version().handle(RollbackNoted(), 0.0))
+    assert error.code is codes.BAD_STATE
 
 
 def test_version_that_the_kme_did_not_offer_ends_the_preface() -> None:

@@ -111,7 +111,6 @@ HOSTS_OUTSIDE = [
 ]
 BOUNDS = [
     Bound("", (0,), ["skex realm"], ["skex Realm", "skex", "skex realms"]),
-    Bound("", (1,), [1], [0, 2]),
     Bound("", (2,), ["a", "a" * 63], NAMES_OUTSIDE),
     Bound("", (3,), [1, 2**32 - 1], [0, 2**32]),
     Bound("", (4,), [2, 3], [0, 65]),
@@ -135,6 +134,12 @@ def test_value_just_inside_passes_and_just_outside_is_refused(bound: Bound) -> N
         assert Realm.from_bytes(data).to_bytes() == data
     for value in bound.outside:
         assert _code(replaced(VALUE, bound.path, value)) is codes.REALM_MALFORMED, value
+
+
+@pytest.mark.parametrize("number", [0, 2, 2**64 - 1])
+def test_format_that_is_not_known_is_told_from_a_broken_file(number: int) -> None:
+    expected = codes.REALM_FORMAT if number else codes.REALM_MALFORMED
+    assert _code(replaced(VALUE, (1,), number)) is expected
 
 
 H1, H2, H9 = (hub("h1", 1), hub("h2", 2), hub("h9", 9))

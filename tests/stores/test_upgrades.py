@@ -1,0 +1,139 @@
+"""Stores of every earlier schema: opened by this version, with all that is in them, and used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from skex.base import codes
+from skex.base.errors import StoreFault
+from skex.base.ids import Direction, LinkId
+from skex.base.secret import Secret
+from skex.protocol.changes import MarkRaised
+from skex.store.database import StoreKind, migrations
+from skex.store.hub import HubStore
+from skex.store.kme import KmeStore
+from skex.wire.preface import Marks
+from tests.stores.support import (
+    ALICE,
+    BOB,
+    HUBS,
+    LINKS,
+    MASTER,
+    START,
+    FileSubject,
+    downgraded,
+    enrolled_link,
+)
+
+FIXTURES = Path(__file__).parent / "fixtures"
+NEWEST = {kind: len(migrations(kind)) for kind in StoreKind}
+ALICES = LINKS[HUBS[0]]
+BOBS = LinkId(b"link bob")
+CAROLS = LinkId(b"gone one")
+
+
+def fixture(directory: Path, name: str) -> str:
+    """A store file that was kept as SQL text."""
+    path = directory / "old.sqlite"
+    connection = apsw.Connection(str(path))
+    connection.execute((FIXTURES / f"{name}.sql").read_text(encoding="utf-8"))
+    connection.close()
+    return str(path)
+
+
+def open_hub(path: str) -> HubStore:
+    return HubStore.open(path, Secret(MASTER), bytes)
+
+
+def open_kme(path: str) -> KmeStore:
+    return KmeStore.open(path, Secret(MASTER), bytes, lambda: START)
+
+
+@pytest.mark.parametrize("kind", StoreKind)
+def test_every_earlier_schema_has_a_store_that_was_kept(kind: StoreKind) -> None:
+    kept = {path.stem for path in FIXTURES.glob(f"{kind.name.lower()}-*.sql")}
+    assert kept == {f"{kind.name.lower()}-{number}" for number in range(1, NEWEST[kind])}
+
+
+def test_hubs_store_of_the_first_schema_opens_with_everything_in_it(tmp_path: Path) -> None:
+    store = open_hub(fixture(tmp_path, "hub-1"))
+    assert store.realm() == b"file 3"
+    one, other = store.links()
+    assert (one.link.kme, one.frozen, one.suspended) == (ALICE, ("rollback-found",), False)
+    assert (other.link.kme, other.frozen, other.suspended) == (BOB, (), True)
+    assert one.link.key.expose() == enrolled_link(HUBS[0]).key.expose()
+    assert store.marks(ALICES) == Marks(5, 6, 7, 8, 9, 10)
+    assert [(link.link_id, link.removed) for link in store.link_records()] == [
+        (CAROLS, START + 9),
+        (ALICES, None),
+        (BOBS, None),
+    ]
+    assert store.awaiting_kits() == ()
+    store.close()
+
+
+def test_hubs_store_of_the_first_schema_is_used_as_before(tmp_path: Path) -> None:
+    path = fixture(tmp_path, "hub-1")
+    store = open_hub(path)
+    store.commit([[MarkRaised(ALICES, Direction.TO_HUB, 50)]])
+    store.remove_link(BOBS, START + 20)
+    store.set_realm(4, b"file 4")
+    store.close()
+    store = open_hub(path)
+    assert store.marks(ALICES).to_hub == 50
+    assert [one.link.kme for one in store.links()] == [ALICE]
+    assert store.realm() == b"file 4"
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["hub-1", "kme-1"])
+def test_upgrade_is_told_once_and_leaves_the_schema_of_a_new_store(tmp_path: Path, name: str) -> None:
+    reopen = open_hub if name == "hub-1" else open_kme
+    kind = StoreKind.HUB if name == "hub-1" else StoreKind.KME
+    path = fixture(tmp_path, name)
+    store = reopen(path)
+    assert store.migrated == (1, NEWEST[kind])
+    store.close()
+    store = reopen(path)
+    assert store.migrated is None
+    store.close()
+    upgraded = apsw.Connection(path)
+    assert upgraded.execute("PRAGMA user_version").fetchall() == [(NEWEST[kind],)]
+    fresh = apsw.Connection(":memory:")
+    for script in migrations(kind):
+        fresh.execute(script)
+    tables = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY name"
+    assert set(upgraded.execute(tables)) == set(fresh.execute(tables))
+    upgraded.close()
+
+
+def test_store_that_was_made_by_this_version_tells_of_no_upgrade(file_subject: FileSubject) -> None:
+    assert file_subject.store.migrated is None
+
+
+def test_store_of_the_next_version_is_refused_with_what_to_do(file_subject: FileSubject) -> None:
+    file_subject.close()
+    connection = apsw.Connection(file_subject.path)
+    connection.execute(f"PRAGMA user_version = {NEWEST[StoreKind.KME] + 1}")
+    connection.close()
+    with pytest.raises(StoreFault) as caught:
+        open_kme(file_subject.path)
+    assert caught.value.code is codes.STORE_NEWER
+    assert caught.value.detail == f"schema {NEWEST[StoreKind.KME] + 1}, known are {NEWEST[StoreKind.KME]}"
+    assert "Install that version again" in caught.value.code.hint
+
+
+def test_downgraded_store_is_what_the_first_release_left(file_subject: FileSubject) -> None:
+    """So tests of whole homes may begin with one."""
+    file_subject.close()
+    downgraded(Path(file_subject.path))
+    connection = apsw.Connection(file_subject.path)
+    first = apsw.Connection(":memory:")
+    first.execute(migrations(StoreKind.KME)[0])
+    tables = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY name"
+    assert connection.execute(tables).fetchall() == first.execute(tables).fetchall()
+    connection.close()
+    file_subject.store = open_kme(file_subject.path)
