@@ -19,9 +19,11 @@ from simulation.checkers_keys import (
     EnoughHubs,
     EqualKeys,
     FirstAnswerStays,
+    MinorityLearnsNothing,
     ReceiverFirst,
     SameIncarnation,
     TombstonesStand,
+    Witnessed,
 )
 from simulation.checkers_pads import ErasedFirst, MarkedFirst, SealedOnce
 from simulation.checkers_talk import AsSaid, HubForgets, OneConfirm, OwnRoot, RequestsEnd
@@ -45,10 +47,12 @@ class Checkers(Watch):
             ErasedFirst(),
             AsMade(self.books),
             EnoughHubs(self.books),
+            MinorityLearnsNothing(self.books),
             EqualKeys(),
             ReceiverFirst(),
             AssignedFirst(),
             DeliveredOnce(),
+            Witnessed(self.books),
             AcceptedOnce(),
             TombstonesStand(),
             FirstAnswerStays(),

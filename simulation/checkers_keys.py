@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Final
 
 from simulation.machines import LinkEnd, Machine, SimKme
 from simulation.rules import Checker
 from simulation.watching import Watch
+from skex.base import limits
 from skex.base.ids import BatchId, HubName, Incarnation, KmeName, RequestId, SaeId
 from skex.crypto import sharing
 from skex.protocol import kme
@@ -37,6 +40,8 @@ from skex.wire import messages
 from skex.wire.context import KEY_PREFIX_BYTES, CompactContext, Purpose
 from skex.wire.peer import Assign, KeyRange, decode_peer_message
 from skex.wire.realm import Realm
+
+_TAIL_BYTES: Final = 16
 
 
 @dataclass(slots=True)
@@ -73,6 +78,12 @@ class Books(Watch):
         some = sorted(shares)[: self.realm.threshold]
         return sharing.interpolate({self._points[hub]: shares[hub] for hub in some})
 
+    def tails(self, sender: KmeName, batch: BatchId) -> dict[int, bytes]:
+        """The last bytes of each share of a batch, by coordinate."""
+        made = self.made.get((sender, batch))
+        shares = {} if made is None else made.shares
+        return {self._points[hub]: share[-_TAIL_BYTES:] for hub, share in shares.items()}
+
 
 class AsMade(Checker):
     """A receiver accepts what the sender made, or nothing."""
@@ -99,6 +110,27 @@ class AsMade(Checker):
         keys = self._books.secret(batch.peer, batch.batch)[KEY_PREFIX_BYTES:]
         if keys != batch.keys.expose():
             self.broken(f"{where}: accepted other keys than {batch.peer} made")
+
+
+class MinorityLearnsNothing(Checker):
+    """Tries what k - 1 hubs could: their shares together."""
+
+    name = "minority-learns-nothing"
+    rule = "5.3: the shares of fewer than k hubs do not rebuild a batch"
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
+        """When a batch is accepted; the last bytes of the secret are those of the last key."""
+        for change in changes:
+            if isinstance(change, BatchReceived):
+                batch = change.batch
+                tails = self._books.tails(batch.peer, batch.batch)
+                key = batch.keys.expose()[-_TAIL_BYTES:]
+                for few in combinations(sorted(tails), self._books.realm.threshold - 1):
+                    if sharing.interpolate({point: tails[point] for point in few}) == key:
+                        self.broken(f"{machine.name}, {batch.batch}: {few} together have its key")
 
 
 class EnoughHubs(Checker):
@@ -338,11 +370,14 @@ class SameIncarnation(Checker):
                     self.broken(f"{machine.name} records an ASSIGN that another incarnation was asked for")
 
 
+_MARGIN: Final = limits.LIFETIME_MARGIN_SECONDS
+
+
 class TombstonesStand(Checker):
-    """A tombstone may go only when nobody can bring the batch back."""
+    """Also: the keys themselves stay so long, so that no sender hands out what its receiver dropped."""
 
     name = "tombstones-stand"
-    rule = "4.4: a tombstone stands until the batch's lifetime and margin are over"
+    rule = "4.4, 4.5: a batch and its tombstone stay until its lifetime and a margin are over"
 
     def __init__(self) -> None:
         self._ends: dict[tuple[int, KmeName, BatchId], float] = {}
@@ -357,7 +392,7 @@ class TombstonesStand(Checker):
             match change:
                 case BatchReceived(batch):
                     key = (id(machine), batch.peer, batch.batch)
-                    self._ends.setdefault(key, machine.now() + batch.context.lifetime)
+                    self._ends.setdefault(key, machine.now() + batch.context.lifetime + _MARGIN)
                 case BatchDropped(Role.RECEIVER, sender, batch_id):
                     self._dropped(machine, sender, batch_id)
                 case TombstonesDropped(sender, incarnation, int(counter)):
@@ -378,3 +413,31 @@ def purpose_of(books: Books, sender: KmeName, batch: BatchId) -> Purpose | None:
     """What a batch was made for, if anybody made it."""
     made = books.made.get((sender, batch))
     return None if made is None else made.context.purpose
+
+
+class Witnessed(Checker):
+    """Counts the prefaces of one start that showed no rollback."""
+
+    name = "witnessed"
+    rule = "4.7: after a start a KME delivers nothing until at least k hubs showed no rollback"
+
+    def __init__(self, books: Books) -> None:
+        self._least = books.realm.threshold
+        self._witnesses: dict[int, set[HubName]] = {}
+
+    def started(self, machine: Machine) -> None:
+        """Nobody has said anything yet."""
+        self._witnesses[id(machine)] = set()
+
+    def asked(self, one: SimKme, event: kme.KmeEvent) -> None:
+        """A preface is done."""
+        if isinstance(event, kme.LinkProved) and not event.rolled_back:
+            self._witnesses.setdefault(id(one), set()).add(event.hub)
+
+    def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
+        """Deliveries at either end need them."""
+        for change in changes:
+            if isinstance(change, KeysDelivered):
+                witnesses = self._witnesses.get(id(machine), set())
+                if len(witnesses) < self._least:
+                    self.broken(f"{machine.name} delivers, and only {sorted(witnesses)} vouch for it")

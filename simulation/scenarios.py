@@ -74,7 +74,10 @@ def _flipped(data: bytes, chance: Chance) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Rates are per step. ``liars`` and ``down`` together stay within n - k."""
+    """Rates are per step. ``liars`` and ``down`` together stay within n - k.
+
+    ``lifetime`` is that of keys, in seconds.
+    """
 
     description: str
     liars: int = 0
@@ -83,6 +86,7 @@ class Scenario:
     cut_rate: float = 0.0
     crash_rate: float = 0.0
     hazard: float = 0.0
+    lifetime: int = 3600
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -92,6 +96,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "liar": Scenario("one hub changes, withholds and repeats what it relays", liars=1, lie=spoil),
     "liars": Scenario("two hubs lie", liars=2, lie=spoil),
     "down": Scenario("two hubs are down", down=2),
+    "short": Scenario("keys live for twenty seconds", lifetime=20),
     "mixed": Scenario(
         "one hub lies, one is down, connections break, machines lose power",
         liars=1,

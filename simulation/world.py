@@ -44,7 +44,6 @@ THRESHOLD: Final = 3
 TABLE_UNITS: Final = 512
 CALM_STEPS: Final = 20_000
 """So many steps after the last fault every request must have ended well."""
-_PERMANENT_SECONDS: Final = 3600
 _NAMES: Final = (KmeName("north"), KmeName("south"))
 
 
@@ -95,6 +94,7 @@ class World:
         self.requests: dict[RequestId, _Request] = {}
         self.delivered: dict[tuple[KmeName, BatchId, int], SaeId] = {}
         self.free: dict[KmeName, KeySet] = {}
+        self.ends_at: dict[BatchId, float] = {}
         self.events: list[str] = []
         self._enrol()
         self._cast()
@@ -270,13 +270,17 @@ class World:
         self.survived.counts["asked"] += 1
         one.do(
             sender.Establish(
-                other, keys, key_bytes, purpose, _PERMANENT_SECONDS, None, THRESHOLD, entropy, None
+                other, keys, key_bytes, purpose, self.scenario.lifetime, None, THRESHOLD, entropy, None
             )
         )
 
     def _assign(self, one: SimKme) -> None:
         """Take a few keys out of the reserve for a pair of SAEs."""
         free = self.free[KmeName(one.name)]
+        for batch in [batch for batch in free.batches if self.ends_at[batch] <= self.time]:
+            free.remove(free.of_batch(batch))
+        if not free:
+            return
         first = free.ranges()[0]
         keys = (KeyRange(first.batch, first.first, min(first.count, self.chance.randint(1, 4))),)
         request = RequestId(self.chance.randbytes(16))
@@ -293,7 +297,7 @@ class World:
                 purpose="test",
                 lifetime=600,
                 ahead=False,
-                expires_at=self.time + 600,
+                expires_at=self.ends_at[first.batch],
             )
         )
 
@@ -309,7 +313,8 @@ class World:
     def _hear(self, one: SimKme, notice: kme.KmeNotice) -> None:
         counts = self.survived.counts
         match notice:
-            case sender.Established(batch=batch):
+            case sender.Established(batch=batch, made_at=made_at):
+                self.ends_at[batch.batch] = made_at + batch.context.lifetime
                 self._established(one, batch)
             case sender.NotEstablished():
                 counts["not established"] += 1
