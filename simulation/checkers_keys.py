@@ -7,6 +7,7 @@ was true of a key stays in them. They hold every share, so nothing here may reac
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -134,37 +135,41 @@ class MinorityLearnsNothing(Checker):
 
 
 class EnoughHubs(Checker):
-    """Counts the hubs that brought what was accepted, by the world's own realm file."""
+    """Counts the hubs that brought one context and tag, by the world's own realm file."""
 
     name = "enough-hubs"
-    rule = "5.3 and 4.4: nothing is accepted that fewer than k hubs of the receiver's realm brought"
+    rule = "5.3, 4.4: nothing is accepted that fewer than k hubs of the receiver's realm brought alike"
 
     def __init__(self, books: Books) -> None:
         self._realm = books.realm
-        self._brought: dict[tuple[int, KmeName, BatchId], dict[HubName, list[CompactContext]]] = {}
+        self._brought: dict[tuple[int, KmeName, BatchId], set[tuple[HubName, CompactContext, bytes]]] = {}
 
     def started(self, machine: Machine) -> None:
         """What was brought before is forgotten."""
-        self._brought = {key: hubs for key, hubs in self._brought.items() if key[0] != id(machine)}
+        self._brought = {key: alike for key, alike in self._brought.items() if key[0] != id(machine)}
 
     def arrived(self, end: LinkEnd, message: messages.Message) -> None:
         """A hub brings a share."""
         if isinstance(message, messages.Shared) and end.session is not None:
             key = (id(end.owner), message.sender, message.batch)
             hub = end.session.profile.parties.hub
-            self._brought.setdefault(key, {}).setdefault(hub, []).append(message.context)
+            self._brought.setdefault(key, set()).add((hub, message.context, message.tag))
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Count when a batch is accepted."""
         for change in changes:
             if isinstance(change, BatchReceived):
                 batch = change.batch
-                brought = self._brought.get((id(machine), batch.peer, batch.batch), {})
-                hubs = {hub for hub, contexts in brought.items() if batch.context in contexts}
-                known = hubs & {hub.name for hub in self._realm.active_hubs}
+                brought = self._brought.get((id(machine), batch.peer, batch.batch), set())
+                known = {hub.name for hub in self._realm.active_hubs}
+                by_tag = Counter(
+                    tag for hub, context, tag in brought if context == batch.context and hub in known
+                )
                 least = self._realm.threshold
-                if len(known) < least or batch.context.threshold != least:
-                    self.broken(f"{machine.name}, {batch.batch}: accepted from {sorted(hubs)}")
+                if max(by_tag.values(), default=0) < least or batch.context.threshold != least:
+                    self.broken(
+                        f"{machine.name}, {batch.batch}: accepted from {sorted(by_tag.values())} hubs"
+                    )
 
 
 class EqualKeys(Checker):

@@ -1,0 +1,170 @@
+"""Hubs that lie to some purpose, and a network that flips bits: what some planted bugs need to show.
+
+Each of them is powerless against the product: the same run without a planted bug breaks no rule.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Protocol
+
+import pytest
+
+from simulation.chance import Chance
+from simulation.checkers_keys import Books
+from simulation.network import Wire
+from simulation.world import World, make_realm
+from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName
+from skex.crypto import gf256, sharing
+from skex.crypto.tag import end_to_end_tag
+from skex.wire import messages
+from skex.wire.context import CompactContext, Context
+from tests.simulation.mutations import two_element_blocks
+from tests.unit.crypto import reference
+
+OWN: int = 5
+"""The coordinate of the one hub that lies in these scenarios: the last."""
+REALM = make_realm()
+_DWINDLES_AT = 300
+KMES = (KmeName("north"), KmeName("south"))
+
+
+class Adversary(Protocol):
+    """A lie with a memory. ``books`` are the world's: what an attacker may know by other means."""
+
+    books: Books
+
+    def __call__(self, message: messages.Message, chance: Chance) -> Sequence[messages.Message]:
+        """What is said instead of ``message``."""
+
+
+def _context(message: messages.Shared, compact: CompactContext) -> Context:
+    receiver = KMES[1 - KMES.index(message.sender)]
+    names = tuple(HubName(f"hub-{one}") for one in compact.hubs)
+    return Context(REALM.name, message.sender, receiver, message.batch, names, compact)
+
+
+class _Liar:
+    books: Books
+
+
+class MakesItUp(_Liar):
+    """Makes a batch of its own under the id of an honest one, and brings as many shares as it takes."""
+
+    def __call__(self, message: messages.Message, chance: Chance) -> Sequence[messages.Message]:
+        if not isinstance(message, messages.Shared) or OWN not in message.context.hubs:
+            return (message,)
+        compact = self._compact(message.context)
+        secret = chance.randbytes(compact.secret_bytes)
+        tag = end_to_end_tag(secret[:48], _context(message, compact).to_bytes(), secret[48:])
+        forged = replace(message, context=compact, tag=tag)
+        coefficients = chance.randbytes((compact.threshold - 1) * len(secret))
+        shares = sharing.split(secret, compact.threshold, compact.hubs, coefficients)
+        of_hub = dict(zip(compact.hubs, shares, strict=True))
+        mine = [of_hub.pop(Coordinate(OWN))]
+        return [replace(forged, share=share) for share in (*mine, *of_hub.values())]
+
+    def _compact(self, context: CompactContext) -> CompactContext:
+        return context
+
+
+class LowersTheThreshold(MakesItUp):
+    """Also says that one hub is enough, itself."""
+
+    def _compact(self, context: CompactContext) -> CompactContext:
+        claim = replace(context.claim, computational=())
+        return replace(context, threshold=1, hubs=(Coordinate(OWN),), claim=claim)
+
+
+class ShiftsTheKey(_Liar):
+    """Knows a batch's keys already; moves the tag's key c and all that a two-element tag lets it move.
+
+    The manipulation of tests/properties/test_share_manipulation, aimed at the receiver that rebuilds
+    from the first hubs that are up and from this one.
+    """
+
+    def __call__(self, message: messages.Message, chance: Chance) -> Sequence[messages.Message]:
+        if not isinstance(message, messages.Shared) or OWN not in message.context.hubs:
+            return (message,)
+        known = self.books.made.get((message.sender, message.batch))
+        if known is None or len(known.shares) < REALM.threshold:
+            return (message,)
+        tail = self.books.secret(message.sender, message.batch)[48:]
+        covered = two_element_blocks(_context(message, message.context).to_bytes(), tail)
+        blocks = [covered[at : at + 16] for at in range(0, len(covered), 16)]
+        delta = chance.randbytes(16)
+        moved, constant = reference.shifted(blocks, delta)
+        changed = b"".join(gf256.add(new, old) for new, old in zip(moved[1:], blocks[1:], strict=True))
+        aimed = (delta + constant + bytes(16) + changed)[: len(message.share)]
+        others = [one for one in message.context.hubs if one != OWN][: REALM.threshold - 1]
+        weight = sharing.interpolate({int(one): bytes([one == OWN]) for one in (*others, OWN)})[0]
+        lie = gf256.scale(aimed, gf256.inverse(weight))
+        return (replace(message, share=gf256.add(message.share, lie)),)
+
+
+class ForgesConfirms(_Liar):
+    """Tells the sender that the receiver has confirmed, before it can have."""
+
+    def __init__(self) -> None:
+        self._relayed: deque[messages.Shared] = deque(maxlen=64)
+
+    def __call__(self, message: messages.Message, chance: Chance) -> Sequence[messages.Message]:
+        if isinstance(message, messages.Shared):
+            self._relayed.append(message)
+        if not isinstance(message, messages.Done) or not self._relayed:
+            return (message,)
+        shared = self._relayed.pop()
+        confirmation = messages.Confirmation(
+            shared.batch, 1, Incarnation(chance.randbytes(16)), shared.context.claim, chance.randbytes(16)
+        )
+        receiver = KMES[1 - KMES.index(shared.sender)]
+        return (message, messages.Confirmed(receiver, confirmation))
+
+
+class RepeatsShares(_Liar):
+    """Brings every share of the last while again and again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[KmeName, deque[messages.Shared]] = {}
+
+    def __call__(self, message: messages.Message, chance: Chance) -> Sequence[messages.Message]:
+        match message:
+            case messages.Shared(sender):
+                kept = self._kept.setdefault(sender, deque(maxlen=6))
+                kept.append(message)
+                return tuple(kept)
+            case _:
+                return (message,)
+
+
+@contextmanager
+def flipped_bits(rate: float, seed: int) -> Iterator[None]:
+    """A network that changes one bit of what a wire carries, at this rate."""
+    chance = Chance(f"flips {seed}")
+    carry = Wire.carry
+
+    def flip(self: Wire, direction: Direction, draws: Chance) -> bytes:
+        data = carry(self, direction, draws)
+        if chance.random() >= rate:
+            return data
+        place = chance.randrange(len(data))
+        return data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Wire, "carry", flip)
+        yield
+
+
+class Dwindling(World):
+    """After a while three hubs are down: keys cannot be made, and who starts anew must not deliver."""
+
+    def step(self, *, faults: bool) -> None:
+        """As any world; in the calm at the end every hub is back."""
+        if self.survived.counts["steps"] == _DWINDLES_AT:
+            self.down = {HubName(f"hub-{number}") for number in (1, 2, 3)}
+        if not faults:
+            self.down = set()
+        super().step(faults=faults)

@@ -1,0 +1,152 @@
+"""Which planted bug is caught by which checker: in which setting, from which seeds, in how many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Final
+
+import pytest
+
+from simulation.rules import RuleBrokenError
+from simulation.scenarios import SCENARIOS, Scenario
+from simulation.world import World
+from skex.pad.kinds import PadKind
+from tests.simulation import adversaries, mutations
+from tests.simulation.link_walk import LinkWalk
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a planted bug needs around it. ``begin`` makes one run's world."""
+
+    description: str
+    begin: Callable[[int], World | LinkWalk]
+    flips: float = 0.0
+
+
+def _world(scenario: Scenario) -> Callable[[int], World | LinkWalk]:
+    return lambda seed: World(seed, scenario)
+
+
+def _lies(adversary: Callable[[], adversaries.Adversary], scenario: Scenario) -> Callable[[int], World]:
+    def begin(seed: int) -> World:
+        lie = adversary()
+        world = World(seed, replace(scenario, lie=lie))
+        lie.books = world.checkers.books
+        return world
+
+    return begin
+
+
+_LIAR: Final = Scenario("", liars=1)
+SETTINGS: Final[dict[str, Setting]] = {
+    **{name: Setting(one.description, _world(one)) for name, one in SCENARIOS.items()},
+    "restless": Setting(
+        "two hubs are down, connections break and machines lose power often",
+        _world(Scenario("", down=2, cut_rate=0.03, crash_rate=0.003)),
+    ),
+    "dwindling": Setting(
+        "machines lose power, and after a while three hubs are down",
+        lambda seed: adversaries.Dwindling(seed, Scenario("", crash_rate=0.004)),
+    ),
+    "flips": Setting("the network flips bits", _world(SCENARIOS["calm"]), flips=0.02),
+    "table link": Setting(
+        "one table link: cuts, crashes, ends restored in turns", lambda seed: LinkWalk(PadKind.TABLE, seed)
+    ),
+    "derived link": Setting(
+        "one derived link: cuts, crashes, both ends restored and cloned",
+        lambda seed: LinkWalk(PadKind.DERIVED, seed),
+    ),
+    "forger": Setting("a hub makes batches up", _lies(adversaries.MakesItUp, _LIAR)),
+    "usurper": Setting(
+        "a hub makes batches up and says that it alone is enough",
+        _lies(adversaries.LowersTheThreshold, _LIAR),
+    ),
+    "algebraist": Setting(
+        "a hub that knows the keys moves the tag's key, one hub is down",
+        _lies(adversaries.ShiftsTheKey, replace(_LIAR, down=1)),
+    ),
+    "confirmer": Setting("a hub forges CONFIRMs", _lies(adversaries.ForgesConfirms, _LIAR)),
+    "repeaters": Setting(
+        "two hubs bring every share again and again",
+        _lies(adversaries.RepeatsShares, replace(_LIAR, liars=2)),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One bug. From each of ``seeds`` one of ``caught_by`` must see it within ``steps``."""
+
+    apply: mutations.Apply
+    setting: str
+    caught_by: str
+    steps: int
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+    @property
+    def name(self) -> str:
+        """As it is called in the documentation."""
+        return self.apply.__name__.replace("_", "-")
+
+    @property
+    def meaning(self) -> str:
+        """What the bug is, in a sentence."""
+        return (self.apply.__doc__ or "").partition("\n\n")[0]
+
+
+PLANTED: Final = (
+    Planted(mutations.used_before_sync, "calm", "marked-first", 100),
+    Planted(mutations.mark_not_committed, "calm", "marked-first", 100),
+    Planted(mutations.announced_before_erased, "calm", "erased-first", 100),
+    Planted(mutations.old_chain_key_kept, "calm", "erased-first", 100),
+    Planted(mutations.both_marks_ignored, "table link", "sealed-once", 250, (7, 8, 12)),
+    Planted(mutations.reused_after_reconnect, "cuts", "sealed-once", 400, (2, 6, 8)),
+    Planted(mutations.nonces_left_out, "derived link", "sealed-once", 200),
+    Planted(mutations.consumed_before_verified, "flips", "as-said", 400),
+    Planted(mutations.two_shares_from_one_hub, "forger", "enough-hubs", 200),
+    Planted(mutations.own_threshold_believed, "usurper", "enough-hubs", 200),
+    Planted(mutations.two_element_tag, "algebraist", "as-made", 200, (2, 7, 8)),
+    Planted(mutations.v_used_twice, "calm", "one-confirm", 200),
+    Planted(mutations.tombstone_forgotten, "repeaters", "accepted-once", 900, (1, 4, 9)),
+    Planted(mutations.margin_ignored, "short", "tombstones-stand", 800),
+    Planted(mutations.one_coefficient_too_few, "calm", "minority-learns-nothing", 200),
+    Planted(mutations.used_before_confirmed, "calm", "receiver-first", 200),
+    Planted(mutations.confirm_without_its_tag, "confirmer", "receiver-first", 200),
+    Planted(mutations.keys_of_another_batch, "calm", "equal-keys", 400),
+    Planted(mutations.deadline_forgotten, "crashes", "requests-end", 500, (2, 5, 6)),
+    Planted(mutations.answer_under_another_root, "crashes", "own-root", 2000, (2, 5)),
+    Planted(mutations.delivered_before_answered, "calm", "assigned-first", 400),
+    Planted(mutations.incarnation_ignored, "restless", "same-incarnation", 1000, (3, 4, 9)),
+    Planted(mutations.delivered_without_witnesses, "dwindling", "witnessed", 1000, (1, 3, 8)),
+    Planted(mutations.hub_keeps_shares, "crashes", "hub-forgets", 1000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """How a run with a planted bug ended."""
+
+    checker: str
+    step: int
+    message: str
+
+
+def play(setting: Setting, seed: int, steps: int, plant: mutations.Apply | None = None) -> Caught | None:
+    """Run a setting; with a bug planted, without the calm that proves liveness afterwards."""
+    with ExitStack() as stack:
+        if setting.flips:
+            stack.enter_context(adversaries.flipped_bits(setting.flips, seed))
+        if plant is not None:
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setattr(World, "_calm", lambda _: None)
+            plant(patch)
+        world = setting.begin(seed)
+        try:
+            world.run(steps)
+        except RuleBrokenError as broken:
+            step = world.steps if isinstance(world, LinkWalk) else world.survived.counts["steps"]
+            return Caught(broken.checker, step, str(broken))
+    return None

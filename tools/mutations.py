@@ -1,0 +1,89 @@
+"""Writes the generated tables of docs/simulation-mutations.md.
+
+    PYTHONPATH=. python tools/mutations.py            write them
+    PYTHONPATH=. python tools/mutations.py --check    say whether they are current, change nothing
+
+The tables come from the checkers themselves and from the tests that plant bugs.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from simulation.checkers import SCAN_STEPS, Checkers
+from simulation.world import make_realm
+from tests.simulation.mutation_table import PLANTED, SETTINGS
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "simulation-mutations.md"
+_PART = re.compile(r"(<!-- generated: ([a-z0-9._-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    heads = list(head)
+    lines = [heads, ["---"] * len(heads), *(list(row) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _checkers() -> str:
+    rows = []
+    for one in Checkers(make_realm()).all:
+        place, _, rule = one.rule.partition(": ")
+        often = f"every {SCAN_STEPS:,} steps" if _only_scans(one) else "at once"
+        rows.append((f"`{one.name}`", rule[0].upper() + rule[1:], place, often))
+    return _table(("Checker", "What it holds", "Design", "When"), rows)
+
+
+def _only_scans(checker: object) -> bool:
+    own = vars(type(checker))
+    return "scan" in own and not {"taken", "committed", "sealed"} & own.keys()
+
+
+def _planted() -> str:
+    rows = (
+        (
+            f"`{one.name}`",
+            one.meaning,
+            f"`{one.caught_by}`",
+            f"`{one.setting}`",
+            ", ".join(map(str, one.seeds)),
+            f"{one.steps:,}",
+        )
+        for one in PLANTED
+    )
+    return _table(
+        ("Planted bug", "What it is", "Caught by", "Setting", "From each of seeds", "Within steps"), rows
+    )
+
+
+def _settings() -> str:
+    used = {one.setting for one in PLANTED}
+    rows = ((f"`{name}`", one.description) for name, one in SETTINGS.items() if name in used)
+    return _table(("Setting", "What happens in it"), rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {"checkers": _checkers, "planted": _planted, "settings": _settings}
+
+
+def regenerate(text: str) -> str:
+    """``text`` with every generated part as the code has it now. Raises ``KeyError`` for an unknown name."""
+    return _PART.sub(lambda match: match[1] + PARTS[match[2]]() + match[3], text)
+
+
+def main() -> int:
+    """The command: exit 1 if ``--check`` finds something."""
+    check = sys.argv[1:] == ["--check"]
+    text = PAGE.read_text(encoding="utf-8")
+    current = regenerate(text)
+    if current == text:
+        return 0
+    print(f"{PAGE.name}: {'not current' if check else 'written'}")
+    if not check:
+        PAGE.write_text(current, encoding="utf-8")
+    return 1 if check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
