@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/cli.md and docs/configuration.md.
+"""Writes the generated parts of docs/cli.md, docs/configuration.md and docs/errors.md.
 
     python tools/manual.py            write them
     python tools/manual.py --check    say which are not current, change nothing
@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import errorbook
 
 from skex.cli import NOUNS, skex_command
 from skex.cli.common import EXIT_CODES
@@ -24,7 +25,7 @@ from skex.daemon import config_text
 from skex.daemon.config import HUB, KME
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ("cli.md", "configuration.md")
+PAGES = ("cli.md", "configuration.md", "errors.md")
 _PART = re.compile(r"(<!-- generated: ([a-z0-9._-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _WIDTH = 96
 
@@ -72,6 +73,8 @@ def _exit_codes() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "commands": _commands,
     "exit-codes": _exit_codes,
+    "error-families": errorbook.families,
+    "error-book": errorbook.book,
     "hub.toml": partial(config_text.reference, [HUB]),
     "kme.toml": partial(config_text.reference, [KME]),
     "hubs.toml": partial(config_text.reference, [DESCRIPTION]),

@@ -302,6 +302,7 @@ def test_running_daemon_is_backed_up_and_says_which_kits_it_awaits(root: Path) -
             assert done("kme", "status", "--home", "new")["awaiting_kits"] == ["hub-1", "hub-2"]
             text = skex("kme", "status", "--home", "new").stdout
             assert "restored, await new kits: hub-1, hub-2" in text
+            until(lambda: "realm-expired" in [one["event"] for one in audit_of("new")], "the realm's record")
             made = back_up("new", "again")
         finally:
             daemon.terminate()

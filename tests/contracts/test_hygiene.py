@@ -143,6 +143,7 @@ def test_code_is_kebab_case_with_a_sentence_and_a_hint(code: ErrorCode) -> None:
     assert re.fullmatch(r"[a-z]+(?:-[a-z0-9]+)*", code.name)
     assert re.fullmatch(r"[A-Z][^\n]*[^.\n]\.", code.sentence)
     assert re.fullmatch(r"[A-Z][^\n]*\.", code.hint)
+    assert re.fullmatch(r"[A-Z][^\n]*\.", code.effect)
 
 
 def undocumented_limits(source: str) -> list[str]:

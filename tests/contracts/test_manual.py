@@ -13,11 +13,12 @@ from types import ModuleType
 import pytest
 
 from skex.base import codes
+from skex.base.errors import ErrorCode
 from skex.cli.realm import DESCRIPTION
 from skex.daemon.options import Reader
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "docs" / name for name in ("cli.md", "configuration.md")]
+PAGES = [ROOT / "docs" / name for name in ("cli.md", "configuration.md", "errors.md")]
 
 
 @pytest.fixture
@@ -48,6 +49,22 @@ def test_a_part_that_was_edited_by_hand_is_found(manual: ModuleType) -> None:
 def test_every_generated_part_stands_in_exactly_one_page(manual: ModuleType) -> None:
     names = [name for page in PAGES for name in manual.part_names(page.read_text(encoding="utf-8"))]
     assert sorted(names) == sorted(manual.PARTS)
+
+
+def test_error_book_has_every_code_once_with_all_that_it_must_say() -> None:
+    text = PAGES[2].read_text(encoding="utf-8")
+    entries = re.findall(r"^### ([a-z0-9-]+)\n\n((?:- .*\n)+)", text, re.MULTILINE)
+    assert sorted(name for name, _ in entries) == [code.name for code in codes.all_codes()]
+    for name, entry in entries:
+        heads = re.findall(r"^- \*\*(.+?):\*\* \S", entry, re.MULTILINE)
+        assert heads == ["Cause", "Effect", "Remedy", "Exit code", "Seen in"], name
+
+
+def test_no_code_is_without_use(manual: ModuleType) -> None:
+    """A code that nothing raises or reports belongs neither into the book nor into the specification."""
+    used = manual.errorbook.packages()
+    assert set(used) == {name for name in vars(codes) if isinstance(vars(codes)[name], ErrorCode)}
+    assert [name for name, packages in used.items() if not packages] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -261,6 +261,9 @@ CONFIGURATION_CHANGED: Final = _kind(
 REALM_CHANGED: Final = _kind(
     _C, "realm-changed", "Another epoch of the realm took effect.", {"epoch": COUNT, "threshold": COUNT}
 )
+REALM_EXPIRED: Final = _kind(
+    _C, "realm-expired", "The realm file has reached its maximum age: no keys are made.", {"epoch": COUNT}
+)
 THRESHOLD_CHANGED: Final = _kind(
     _C, "threshold-changed", "The threshold was changed.", {"before": COUNT, "after": COUNT}
 )

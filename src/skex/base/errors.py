@@ -26,12 +26,13 @@ class Family(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """One stable code: its name, its family, one plain sentence and what to do about it."""
+    """One stable code: name, family, a plain sentence, what to do about it, and what follows from it."""
 
     name: str
     family: Family
     sentence: str
     hint: str
+    effect: str = ""
 
 
 class SkexError(Exception):

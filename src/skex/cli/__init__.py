@@ -25,6 +25,7 @@ NOUNS: Final = {
     "audit": Entry("skex.cli.audit", "audit", "Audit logs: what happened, and whether all of it is there."),
     "backup": Entry("skex.cli.backup", "backup", "Backups: make one of a home, look at one."),
     "restore": Entry("skex.cli.backup", "restore", "Make a home of a backup, and say what it still needs."),
+    "error": Entry("skex.cli.error", "error", "Error codes: what each means and what to do."),
     "bench": Entry("skex.cli.bench", "bench", "Measure what this machine does."),
     "doctor": Entry("skex.cli.doctor", "doctor", "What is wrong with this host and home, and the cure."),
 }

@@ -15,6 +15,7 @@ from skex.base.errors import ErrorCode, SkexError
 from skex.base.ids import HubName, KmeName, LinkId, SaeId
 from skex.protocol import hub, kme, peer, receiver, rollback, sender
 from skex.protocol.changes import Batch
+from skex.protocol.realm import RealmExpired
 
 Emit = Callable[[Event], None]
 
@@ -96,7 +97,10 @@ def of_kme(notice: kme.KmeNotice) -> Event | None:
             details = {"blame": BlameWord[notice.blame.name]}
             event = Event(events.HUB_BLAMED, subjects=subjects, details=details)
         case receiver.TwoCandidates(sender=name, batch=batch_id):
-            event = Event(events.TWO_CANDIDATES, subjects=(Subject.kme(name), Subject.batch(batch_id)))
+            subjects = (Subject.kme(name), Subject.batch(batch_id))
+            event = Event(events.TWO_CANDIDATES, subjects=subjects, cause=codes.TWO_CANDIDATES)
+        case RealmExpired(epoch):
+            event = Event(events.REALM_EXPIRED, cause=codes.REALM_EXPIRED, details={"epoch": epoch})
         case peer.Revoked(peer=name):
             event = Event(events.KEYS_REVOKED, subjects=(Subject.kme(name),))
         case rollback.RevokeEverything() | rollback.FreezeLink():

@@ -21,6 +21,7 @@ class ClaimClass(IntEnum):
 
     INFORMATION_THEORETIC = 0
     HYBRID = 1
+    """Reserved: no key of this version has this class. As a minimum it asks for more than computational."""
     COMPUTATIONAL = 2
 
 

@@ -17,8 +17,15 @@ def test_all_codes_are_sorted_by_name() -> None:
 def test_second_definition_of_a_name_is_refused_and_the_first_kept() -> None:
     before = codes.all_codes()
     with pytest.raises(ValueError, match="error code busy is defined twice"):
-        codes._code(Family.BUG, codes.BUSY.name, "Another meaning.", "Another hint.")
+        codes._code(Family.BUG, codes.BUSY.name, "Another meaning.", "Another hint.", "")
     assert codes.all_codes() == before
+
+
+def test_code_that_says_nothing_of_its_own_has_its_familys_effect() -> None:
+    plain = codes.RECORD_TAG.effect
+    assert plain == codes.RECORD_LENGTH.effect
+    assert plain != codes.BUSY.effect != codes.STORE_IO.effect
+    assert codes.PAD_EXHAUSTED.effect.startswith("Nothing more is sealed in this direction")
 
 
 def test_bugs_are_named_as_bugs_and_nothing_else_is_but_pad_reuse() -> None:
