@@ -17,6 +17,7 @@ from skex.cli import kit as kit_commands
 from skex.cli.files import moment
 from skex.enrol import creating
 from skex.enrol.chunks import KitWriter
+from skex.enrol.passphrase import parse_passphrase
 from skex.runtime import clock
 from skex.wire.realm import Realm
 from tests.cli.transcripts import PASSPHRASE, done, refused, skex
@@ -516,3 +517,37 @@ def test_certificates_are_made_and_their_keys_are_private(root: Path) -> None:
     assert refused("ca", "init", "-d", "ca") == (3, "file-exists")
     assert refused("ca", "issue", "sae", "vpn", "--ca", "ca", "-o", "tls") == (3, "name-invalid")
     assert refused("ca", "issue", "sae", "a@b", "--ca", "tls", "-o", "tls") == (4, "file-io")
+
+
+# ── several kits at once ────────────────────────────────────────────────────────────────────────
+def test_several_kits_are_imported_with_one_command_and_one_passphrase(root: Path) -> None:
+    made = [create(hub) for hub in HUBS]
+    kits = [f"{hub}.kit" for hub in HUBS]
+    reading, writing = os.pipe()
+    os.write(writing, PASSPHRASE.encode())
+    os.close(writing)
+    imported = done("kit", "import", *kits, "--home", "site-a", "--passphrase-fd", str(reading))
+    assert [one["words"] for one in imported["imported"]] == [one["words"] for one in made]
+    assert (imported["kits"], imported["needed"], imported["in_force"]) == (2, 2, True)
+
+
+def test_the_first_kit_that_is_refused_ends_the_command_and_those_before_it_stay(root: Path) -> None:
+    create("hub-1", "--in-clear")
+    create("hub-2", "--in-clear")
+    Path("bad.kit").write_text("no kit")
+    assert refused("kit", "import", "hub-1.kit", "bad.kit", "hub-2.kit", "--home", "site-a") == (
+        3,
+        "kit-truncated",
+    )
+    assert refused("kit", "import", "hub-1.kit", "--home", "site-a") == (3, "link-known")
+    done("kit", "import", "hub-2.kit", "--home", "site-a")
+
+
+def test_people_are_asked_for_the_passphrase_of_each_kit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "another passphrase altogether"
+    create("hub-1")
+    Path("words").write_text(other)
+    create("hub-2")
+    typed = iter([PASSPHRASE, other])
+    monkeypatch.setattr("skex.cli.passphrases.ask", lambda *_, **__: parse_passphrase(next(typed)))
+    done("kit", "import", "hub-1.kit", "hub-2.kit", "--home", "site-a")

@@ -202,6 +202,8 @@ AUDIT_SAMPLE_BURST: Final = 3
 """How many of them are written in that time, for one kind and one actor."""
 AUDIT_SAMPLE_KEYS: Final = 64
 """Kinds and actors counted apart; with the two above, an attacker fills some 50 MB a day."""
+STORE_SCRUB_SECONDS: Final = 60
+"""How often a running daemon leaves nothing erased in its store's log: it costs a few syncs each time."""
 AUDIT_SYNC_SECONDS: Final = 1
 """Unimportant records reach the medium no later than this, together."""
 

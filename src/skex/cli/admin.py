@@ -4,58 +4,114 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from skex.base import codes
-from skex.base.errors import ErrorCode, Refused
+from skex.base.errors import DeliveryFault, Refused, SkexError, StoreFault
 from skex.cli.common import Unreachable
 from skex.daemon.starting import ADMIN_SOCKET
 
 SECONDS: Final = 30.0
 """How long a daemon may take to answer its operator."""
+UPLOAD_SECONDS: Final = 3600.0
+"""The same behind a file: what it replaces is erased before the answer, and may be of any size."""
+_PIECE_BYTES: Final = 256 * 1024
 
 
 class _LocalConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=SECONDS)
-        self._path = path
+    def __init__(self, home: Path, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = home / ADMIN_SOCKET
 
     def connect(self) -> None:
         """Connect to the socket's path instead of a host."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(SECONDS)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
 
 def ask(home: Path, command: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """One command's answer.
 
-    Raises ``Unreachable``; ``Refused`` with the code that the daemon refused with.
+    Raises ``Unreachable``; ``Refused`` or ``StoreFault`` with the code that the daemon refused with.
     """
-    connection = _LocalConnection(home / ADMIN_SOCKET)
-    try:
+
+    def exchange(connection: _LocalConnection) -> None:
         if arguments is None:
             connection.request("GET", f"/{command}")
         else:
             body = json.dumps(dict(arguments))
             connection.request("POST", f"/{command}", body, {"Content-Type": "application/json"})
+
+    return _answer(
+        _LocalConnection(home, SECONDS), exchange, f"no daemon answers in {home}; start it, or check --home"
+    )
+
+
+def send(
+    home: Path, command: str, arguments: Mapping[str, Any], file: BinaryIO, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """The answer to a command with a file behind it: what ``file`` holds from its beginning.
+
+    The daemon may answer before it has all of it; then the rest is not sent. Raises as ``ask`` does, and
+    ``StoreFault`` (kit-io) if the file cannot be read; ``Unreachable`` says that nobody knows the outcome.
+    """
+
+    def exchange(connection: _LocalConnection) -> None:
+        connection.connect()
+        body = _pieces(connection.sock, arguments, file, progress)
+        headers = {"Transfer-Encoding": "chunked"}
+        # Where the daemon answered and hung up before all was sent, its answer is there to be read.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.request("POST", f"/{command}", body, headers, encode_chunked=True)
+
+    lost = f"the daemon in {home} ended before it answered; its status says whether the link is there"
+    return _answer(_LocalConnection(home, UPLOAD_SECONDS), exchange, lost)
+
+
+def _pieces(
+    answering: socket.socket, arguments: Mapping[str, Any], file: BinaryIO, progress: Callable[[int], None]
+) -> Iterator[bytes]:
+    yield json.dumps(dict(arguments)).encode() + b"\n"
+    while not select.select([answering], [], [], 0)[0]:
+        try:
+            piece = file.read(_PIECE_BYTES)
+        except OSError as error:
+            raise StoreFault(codes.KIT_IO, str(error.strerror)) from error
+        if not piece:
+            return
+        yield piece
+        progress(len(piece))
+
+
+def _answer(
+    connection: _LocalConnection, exchange: Callable[[_LocalConnection], None], unreachable: str
+) -> dict[str, Any]:
+    try:
+        exchange(connection)
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise Unreachable(f"no daemon answers in {home}; start it, or check --home") from error
+        raise Unreachable(unreachable) from error
     finally:
         connection.close()
     if response.status >= 400:
-        raise Refused(_code(answer), str(answer.get("detail") or answer.get("error", "")))
+        raise _error(answer)
     return dict(answer)
 
 
-def _code(answer: Mapping[str, Any]) -> ErrorCode:
-    """The daemon's code where it is a refusal; its text stands in the detail either way."""
-    known = {code.name: code for code in codes.all_codes() if code.family is Refused.family}
-    return known.get(str(answer.get("code")), codes.DAEMON_REFUSED)
+def _error(answer: Mapping[str, Any]) -> SkexError:
+    """The daemon's own error where it is one that commands end with; its text is in the detail either way."""
+    detail = str(answer.get("detail") or answer.get("error", ""))
+    for kind in (Refused, StoreFault, DeliveryFault):
+        for code in codes.all_codes():
+            if code.family is kind.family and code.name == answer.get("code"):
+                return kind(code, str(answer.get("detail") or ""))
+    return Refused(codes.DAEMON_REFUSED, detail)

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from skex.base.errors import StoreFault
 from skex.base.ids import HubName
-from skex.cli import running, values
+from skex.cli import beside, running, values
+from skex.cli.admin import ask
 from skex.cli.common import Noun, result, talk
 from skex.cli.homes import home, hub_config
 from skex.cli.realm import as_data, as_text, read_realm
@@ -57,15 +59,22 @@ def init(*, name: HubName, realm_file: Path, listen: Endpoint | None) -> None:
 @hub.command("update-realm")
 @click.argument("realm_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def update_realm(realm_file: Path) -> None:
-    """Serve the later epoch in REALM_FILE; the hub must be stopped.
+    """Serve the later epoch in REALM_FILE; the hub may run, and then serves it at once.
 
     The file must follow the one that the hub serves: same realm, a higher epoch, every hub at its
     coordinate. KMEs use it once enough hubs serve the same bytes.
     """
-    realm = read_realm(realm_file)
-    with open_hub(hub_config()) as opened:
-        opened.update_realm(realm)
-    talk("Start the hub; KMEs hear of the new epoch when they connect.")
+    realm, config = read_realm(realm_file), hub_config()
+    try:
+        with open_hub(config) as opened:
+            opened.update_realm(realm)
+        talk("Start the hub; KMEs hear of the new epoch when they connect.")
+    except StoreFault as fault:
+        beside.require_daemon(config.home, fault)
+        ask(config.home, "realm", {"realm": realm.to_bytes().hex()})
+        talk("The hub serves it now; KMEs that are connected have been sent it.")
+    if realm.hub_named(config.name) is None:
+        talk(f"{config.name} is no active hub in it: it will not start again once it stops.")
     result(as_data(realm), as_text(realm))
 
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from skex.base import codes, limits
+from skex.base import limits
 from skex.base.errors import StoreFault
-from skex.base.ids import Direction, KmeName
-from skex.cli import passphrases, values
+from skex.base.ids import Direction, HubName, KmeName
+from skex.base.secret import Secret
+from skex.cli import beside, passphrases, values
 from skex.cli.common import Noun, progress, result, table, talk
 from skex.cli.files import PRIVATE, moment, new_file
 from skex.cli.homes import hub_config, kme_config
 from skex.cli.realm import fingerprint_data
-from skex.daemon.enrolment import open_hub, open_kme
+from skex.daemon.enrolment import KmeHome, open_hub, open_kme
 from skex.enrol.chunks import KitReader
 from skex.enrol.creating import KitOrder
 from skex.enrol.kit import KitHeader, UnderPassphrase, fingerprint_words
 from skex.pad.kinds import PadKind
 from skex.runtime import clock
+from skex.wire.realm import Realm
 
+_PROGRESS: Final = ("kits", "needed", "in_force")
+"""How far the realm is on its way into force after a kit."""
 _READABLE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -63,7 +69,7 @@ def create(
     passphrase_fd: int | None,
     replace: bool,
 ) -> None:
-    r"""Make the kit that enrols KME with this hub (--home is the hub's home; the hub must be stopped).
+    r"""Make the kit that enrols KME with this hub (--home is the hub's home; the hub may run).
 
     \b
     Examples:
@@ -78,10 +84,12 @@ def create(
     units = _units(table_bytes, table_to_hub, table_to_kme)
     config = hub_config()
     passphrase = None if in_clear else passphrases.ask(passphrase_file, passphrase_fd, confirm=True)
-    with open_hub(config) as opened:
-        order = KitOrder(
-            realm=opened.realm,
-            hub=opened.name,
+    size = sum(units) * limits.TABLE_UNIT_BYTES
+
+    def order(realm: Realm, hub: HubName) -> KitOrder:
+        return KitOrder(
+            realm=realm,
+            hub=hub,
             kme=kme,
             kind=PadKind.TABLE if any(units) else PadKind.DERIVED,
             created=clock.unix_seconds(),
@@ -90,9 +98,18 @@ def create(
             units_to_kme=units[1],
             passphrase=passphrase,
         )
-        size = sum(units) * limits.TABLE_UNIT_BYTES
-        with new_file(output, PRIVATE) as file, progress(size, "Writing") as advance:
-            made = opened.create_kit(order, file, file.sync, replace=replace, progress=advance)
+
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_hub(config))
+        except StoreFault as fault:
+            beside.require_daemon(config.home, fault)
+            made = beside.create(config.home, kme, output, order, replace=replace, size=size)
+        else:
+            file = stack.enter_context(new_file(output, PRIVATE))
+            advance = stack.enter_context(progress(size, "Writing"))
+            wanted = order(opened.realm, opened.name)
+            made = opened.create_kit(wanted, file, file.sync, replace=replace, progress=advance)
     talk(f"Wrote {output}. It may be imported once, until {moment(made.header.expires)}.")
     talk("Tell the words to the KME's operator, and the passphrase on another way than the kit's.")
     _show(made.header, made.fingerprint, {"file": str(output)})
@@ -105,51 +122,85 @@ def show(file: Path) -> None:
 
     Needs no passphrase and changes nothing. The same words at both ends: the same kit.
     """
-    with _open(file) as source, progress(file.stat().st_size, "Checking") as advance:
+    with beside.opened(file) as source, progress(file.stat().st_size, "Checking") as advance:
         reader = KitReader(source, advance)
         digest = reader.examine()
     _show(reader.header, digest, {"file": str(file)})
 
 
 @kit.command("import")
-@click.argument("file", type=_READABLE)
+@click.argument("files", type=_READABLE, nargs=-1, required=True, metavar="FILE...")
 @passphrases.passphrase_options
 @click.option("--replace", is_flag=True, help="End the link that this KME has with the kit's hub now.")
 def import_(
     *,
-    file: Path,
+    files: tuple[Path, ...],
     passphrase_file: Path | None,
     passphrase_fd: int | None,
     replace: bool,
 ) -> None:
-    r"""Import a kit (--home is the KME's home; the KME must be stopped).
+    r"""Import kits (--home is the KME's home; the KME may run, and then uses the links at once).
 
     \b
-    Example:
+    Examples:
       skex kit import /media/stick/hub-1.kit
+      skex kit import /media/stick/*.kit
 
-    Everything is checked before anything counts: a kit that was cut, changed, made for another KME,
-    used before or expired leaves nothing behind. The realm is used once kits of enough hubs agree.
+    Everything of a kit is checked before anything of it counts: one that was cut, changed, made for
+    another KME, used before or expired leaves nothing behind. The first one that is refused ends the
+    command; those before it stay imported. The realm is used once kits of enough hubs agree.
     """
-    with (
-        open_kme(kme_config()) as opened,
-        _open(file) as source,
-        progress(file.stat().st_size, "Importing") as advance,
-    ):
-        imported = opened.import_kit(
-            source,
-            lambda: passphrases.ask(passphrase_file, passphrase_fd, confirm=False),
-            replace=replace,
-            progress=advance,
-        )
+    config = kme_config()
+    words = passphrases.Repeated(lambda: passphrases.ask(passphrase_file, passphrase_fd, confirm=False))
+    # People may have another passphrase for each kit; a file or a descriptor has one.
+    is_typed = passphrase_file is None and passphrase_fd is None
+    imported = []
+    with ExitStack() as stack:
+        home: KmeHome | None = None
+        try:
+            home = stack.enter_context(open_kme(config))
+        except StoreFault as fault:
+            beside.require_daemon(config.home, fault)
+        for file in files:
+            if len(files) > 1:
+                talk(f"Importing {file}.")
+            if is_typed:
+                words.forget()
+            imported.append(_imported(home, config.home, file, words.ask, replace=replace))
+        words.forget()
+    documents = [data for data, _ in imported]
+    _tell(documents[-1], files, is_running=home is None)
+    last = documents[-1]
+    several = {"imported": documents, **{name: last[name] for name in _PROGRESS}}
+    result(last if len(files) == 1 else several, "\n\n".join(text for _, text in imported))
+
+
+def _imported(
+    home: KmeHome | None, path: Path, file: Path, passphrase: Callable[[], Secret], *, replace: bool
+) -> tuple[dict[str, Any], str]:
+    """Import one kit, beside a running KME where ``home`` is None; what there is to say about it."""
+    if home is None:
+        answer = beside.import_kit(path, file, passphrase, replace=replace)
+        with beside.opened(file) as source:
+            header = KitReader(source).header
+        extra = {name: answer[name] for name in _PROGRESS}
+        return _said(header, bytes.fromhex(answer["sha512"]), extra)
+    with beside.opened(file) as source, progress(file.stat().st_size, "Importing") as advance:
+        imported = home.import_kit(source, passphrase, replace=replace, progress=advance)
     verdict = imported.verdict
-    if verdict.is_in_force:
-        talk("The realm is in force: start the KME.")
-    else:
-        talk(f"{verdict.kits} of {verdict.needed} kits agree on the realm; import those of more hubs.")
-    talk(f"Destroy {file} and every copy of it now: whoever has one can read this link.")
     extra = {"kits": verdict.kits, "needed": verdict.needed, "in_force": verdict.is_in_force}
-    _show(imported.header, imported.fingerprint, extra)
+    return _said(imported.header, imported.fingerprint, extra)
+
+
+def _tell(last: dict[str, Any], files: tuple[Path, ...], *, is_running: bool) -> None:
+    if not last["in_force"]:
+        talk(f"{last['kits']} of {last['needed']} kits agree on the realm; import those of more hubs.")
+    elif is_running:
+        talk("The KME connects with the hub now; 'skex kme status' shows it.")
+    else:
+        talk("The realm is in force: start the KME.")
+    names = ", ".join(str(file) for file in files)
+    talk(f"Destroy {names} and every copy of it now: whoever has one can read this link.")
 
 
 def _units(both: int | None, to_hub: int | None, to_kme: int | None) -> tuple[int, int]:
@@ -164,14 +215,12 @@ def _units(both: int | None, to_hub: int | None, to_kme: int | None) -> tuple[in
     return units[0], units[1]
 
 
-def _open(file: Path) -> Any:
-    try:
-        return file.open("rb")
-    except OSError as error:
-        raise StoreFault(codes.KIT_IO, f"{file}: {error.strerror}") from error
-
-
 def _show(header: KitHeader, digest: bytes, extra: dict[str, Any]) -> None:
+    result(*_said(header, digest, extra))
+
+
+def _said(header: KitHeader, digest: bytes, extra: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What there is to say about a kit, as data and as text."""
     realm = header.parsed_realm
     protection = "passphrase" if isinstance(header.protection, UnderPassphrase) else "clear"
     sizes = {f"bytes_{direction.name.lower()}": header.material_bytes(direction) for direction in Direction}
@@ -205,7 +254,7 @@ def _show(header: KitHeader, digest: bytes, extra: dict[str, Any]) -> None:
         ),
         ("its words", fingerprint_data(realm)["words"]),
     ]
-    result(data, table(rows))
+    return data, table(rows)
 
 
 def _pad_text(header: KitHeader) -> str:

@@ -68,6 +68,26 @@ def ask(file: Path | None, descriptor: int | None, *, confirm: bool, of: Sealed 
     return parse_passphrase(click.prompt(of.prompt, hide_input=True, confirmation_prompt=confirm, err=True))
 
 
+class Repeated:
+    """One passphrase for several files: asked for once, handed out as often as it is needed."""
+
+    def __init__(self, first: Callable[[], Secret]) -> None:
+        self._first = first
+        self._kept: Secret | None = None
+
+    def ask(self) -> Secret:
+        """A copy of it, which the caller wipes."""
+        if self._kept is None:
+            self._kept = self._first()
+        return Secret(self._kept.expose())
+
+    def forget(self) -> None:
+        """Ask anew the next time."""
+        if self._kept is not None:
+            self._kept.wipe()
+            self._kept = None
+
+
 def _drain(descriptor: int) -> bytes:
     """What stands in an open descriptor, bounded."""
     read = bytearray()

@@ -1,33 +1,43 @@
 """A daemon's admin socket: HTTP and JSON on ``<home>/admin.sock``, for this host's operator only.
 
 The socket is mode 0600, and whoever connects must have this daemon's user id or be root. Commands are
-few and bounded; ``/health`` and ``/metrics`` are what monitoring reads. It must not know what a
-command does.
+few and bounded; ``/health`` and ``/metrics`` are what monitoring reads. An upload is a command with a
+file behind it: a first line of JSON, then the file, which is handed on piece by piece and never kept.
+It must not know what a command does.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import logging
 import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from skex.base import codes
 from skex.base.errors import SkexError, StoreFault
 
-BODY_BYTES: Final = 64 * 1024
-"""The longest request: a few names."""
+BODY_BYTES: Final = 96 * 1024
+"""The longest request but for uploads: a realm file in hexadecimal, or a few names."""
 STOP_SECONDS: Final = 2.0
 """How long a command may still run when the daemon stops."""
+UPLOAD_LINE_BYTES: Final = 4096
+"""The longest first line of an upload: a name or two, and 64 bytes of key."""
+UPLOAD_SECONDS: Final = 60.0
+"""How long an upload may rest: whoever sends it reads a file meanwhile, perhaps from a slow medium."""
 _log = logging.getLogger("skex.admin")
+_caller: ContextVar[int] = ContextVar("caller")
 _CREDENTIALS: Final = struct.Struct("3i")
 
 Answer: TypeAlias = Mapping[str, Any]
@@ -35,8 +45,50 @@ Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 """Takes the request's JSON object; returns the answer's. Raises ``SkexError``."""
 
 
+def caller() -> int:
+    """The user id of whoever sent the command that is being carried out."""
+    return _caller.get()
+
+
+class Upload:
+    """A file on its way in: ``read`` from a thread that may wait, ``abort`` from the event loop."""
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+        self._loop = asyncio.get_running_loop()
+        self._pending: Future[bytes] | None = None
+        self._is_aborted = False
+
+    def read(self, count: int, /) -> bytes:
+        """At most ``count`` bytes, none at the end only. Raises ``OSError``: the sender rests or is gone."""
+        self._pending = asyncio.run_coroutine_threadsafe(self._read(count), self._loop)
+        if self._is_aborted:
+            self._pending.cancel()
+        try:
+            return self._pending.result()
+        except (Exception, CancelledError) as error:
+            raise OSError(errno.EPIPE, "the upload ended before its end") from error
+
+    async def _read(self, count: int) -> bytes:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            return await self._content.read(count)
+
+    def abort(self) -> None:
+        """Nothing more will be read: the daemon stops, or the sender is gone."""
+        self._is_aborted = True
+        if self._pending is not None:
+            self._pending.cancel()
+
+
+UploadCommand: TypeAlias = Callable[[Mapping[str, Any], Upload], Awaitable[Answer]]
+"""Takes the JSON object of the first line, and the file behind it. Raises ``SkexError``."""
+
+
 class AdminSocket:
-    """Serves ``commands`` by name: ``GET /NAME`` without arguments, ``POST /NAME`` with a JSON object."""
+    """Serves ``commands`` by name: ``GET /NAME`` without arguments, ``POST /NAME`` with a JSON object.
+
+    ``uploads`` are served by ``POST /NAME`` alone.
+    """
 
     def __init__(
         self,
@@ -44,9 +96,11 @@ class AdminSocket:
         commands: Mapping[str, Command],
         healthy: Callable[[], bool],
         metrics: CollectorRegistry,
+        uploads: Mapping[str, UploadCommand] | None = None,
     ) -> None:
         self._path = path
         self._commands = commands
+        self._uploads = uploads or {}
         self._healthy = healthy
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
@@ -61,6 +115,7 @@ class AdminSocket:
             [
                 web.get("/health", self._health),
                 web.get("/metrics", self._render_metrics),
+                *(web.post(f"/{name}", self._upload) for name in self._uploads),
                 web.get("/{command}", self._command),
                 web.post("/{command}", self._command),
             ]
@@ -100,10 +155,41 @@ class AdminSocket:
         arguments = await _arguments(request)
         if arguments is None:
             return web.json_response({"error": "the body is not a JSON object"}, status=400)
+        return await _answered(command(arguments))
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        """The answer may come before the file's end: what is left of it is dropped."""
+        command = self._uploads[request.path.removeprefix("/")]
+        arguments = await _first_line(request.content)
+        if arguments is None:
+            return web.json_response({"error": "the first line is not a JSON object"}, status=400)
+        upload = Upload(request.content)
         try:
-            return web.json_response(await command(arguments))
-        except SkexError as error:
-            return web.json_response(_explained(error), status=409)
+            return await _answered(command(arguments, upload))
+        finally:
+            upload.abort()
+
+
+async def _answered(work: Awaitable[Answer]) -> web.Response:
+    try:
+        return web.json_response(await work)
+    except SkexError as error:
+        return web.json_response(_explained(error), status=409)
+
+
+async def _first_line(content: StreamReader) -> Mapping[str, Any] | None:
+    """The JSON object of an upload's first line; None if there is none. It is bounded, and may be secret."""
+    line = bytearray()
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            while not line.endswith(b"\n") and len(line) < UPLOAD_LINE_BYTES:
+                byte = await content.read(1)
+                if not byte:
+                    return None
+                line += byte
+        return parse_arguments(line.decode("utf-8"))
+    except (TimeoutError, ValueError):
+        return None
 
 
 async def _arguments(request: web.Request) -> Mapping[str, Any] | None:
@@ -143,8 +229,10 @@ async def _only_owner(
     """Whoever is not this daemon's user or root gets nothing, whatever the socket's mode says."""
     transport = request.transport
     peer = None if transport is None else transport.get_extra_info("socket")
-    if peer is None or _user_of(peer) not in (0, os.getuid()):
+    user = None if peer is None else _user_of(peer)
+    if user is None or user not in (0, os.getuid()):
         return web.json_response({"error": "not the owner of this home"}, status=403)
+    _caller.set(user)
     try:
         return await handler(request)
     except web.HTTPException as refusal:  # too long, or a method that nothing here has

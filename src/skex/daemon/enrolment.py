@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,11 +23,12 @@ from skex.daemon.backup.making import state_of_hub, state_of_kme
 from skex.daemon.config import HubConfig, KmeConfig
 from skex.daemon.evidence import Evidence, store_migrated
 from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, locked, read_master_key
+from skex.daemon.starting import closing as at_the_end
 from skex.enrol import creating, links
 from skex.enrol.chunks import Progress, Sink, Source
 from skex.enrol.collecting import CollectedKits, Verdict, judge
 from skex.enrol.creating import KitOrder, MadeKit
-from skex.enrol.importing import ImportedKit, Importer
+from skex.enrol.importing import ImportedKit, Importer, from_passphrase
 from skex.enrol.kit import KitHeader
 from skex.enrol.links import NewLink, Site
 from skex.protocol.realm import HeldRealm, check_succession
@@ -95,7 +96,7 @@ class StoredRealms:
 
     def held(self) -> HeldRealm | None:
         """What is in force."""
-        return self._store.load(0.0).realm
+        return self._store.held_realm()
 
     def collected(self) -> CollectedKits | None:
         """What kits brought so far. Raises ``StoreFault`` (store-corrupt)."""
@@ -142,7 +143,7 @@ class _Home:
     """One home's links and pads, opened for one command."""
 
     def __init__(self, home: Path, store: OpenedStore, audit: Audit) -> None:
-        self._evidence = Evidence(audit)
+        self._evidence = Evidence(audit.emit)
         directory = home / PADS_DIRECTORY
         self._directory = directory
         self._store = store
@@ -179,9 +180,11 @@ class HubHome(_Home):
 
     def update_realm(self, later: Realm) -> None:
         """Serve a later epoch. Raises ``Refused`` for a file that may not follow."""
-        check_succession(self.realm, later)
-        self._hub_store.set_realm(later.epoch, later.to_bytes())
+        with self._evidence.of_refusals(events.REALM_CHANGED, Subject.realm(self.realm.name)):
+            check_succession(self.realm, later)
+            self._hub_store.set_realm(later.epoch, later.to_bytes())
         self.realm = later
+        self._evidence.realm_changed(later)
 
     def create_kit(
         self, order: KitOrder, sink: Sink, durable: Callable[[], None], *, replace: bool, progress: Progress
@@ -221,7 +224,9 @@ class KmeHome(_Home):
     ) -> ImportedKit:
         """``importing.Importer`` in this home, which is swept before and after."""
         self.sweep()
-        importer = Importer(self.name, clock.unix_seconds(), self.site, self.realms, passphrase)
+        importer = Importer(
+            self.name, clock.unix_seconds(), self.site, self.realms, from_passphrase(passphrase)
+        )
         with self._evidence.of_refusals(events.ENROLMENT_IMPORTED):
             imported = importer.run(source, replace=replace, progress=progress)
         self._evidence.imported(imported.header, imported.fingerprint)
@@ -240,9 +245,8 @@ def open_hub(config: HubConfig) -> Iterator[HubHome]:
     """
     with locked(config.home), _master(config.home) as master:
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
-        with closing(store), _audit(config, store) as audit:
+        with closing(store), scrubbed(store), _audit(config, store) as audit:
             yield HubHome(config, store, audit)
-            store.scrub()
 
 
 @contextmanager
@@ -254,9 +258,13 @@ def open_kme(config: KmeConfig) -> Iterator[KmeHome]:
     with locked(config.home), _master(config.home) as master:
         path = str(config.home / STORE_FILE)
         store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)
-        with closing(store), _audit(config, store) as audit:
+        with closing(store), scrubbed(store), _audit(config, store) as audit:
             yield KmeHome(config, store, audit)
-            store.scrub()
+
+
+def scrubbed(store: OpenedStore) -> AbstractContextManager[None]:
+    """Leave nothing erased in the store's log at the end; a fault of it never hides an earlier one."""
+    return at_the_end(store.scrub)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import Final
@@ -12,11 +12,11 @@ from typing import Final
 from skex.audit import events
 from skex.audit.events import Event, Kind, Verdict
 from skex.audit.fields import Actor, ActorKind, Digest, Subject, SubjectKind
-from skex.audit.log import Audit
 from skex.base.errors import LocalBug, SkexError
 from skex.base.ids import Direction, RealmName
 from skex.enrol.kit import KitHeader
 from skex.pad.kinds import PadKind
+from skex.wire.realm import Realm
 
 
 class PadWord(Enum):
@@ -29,9 +29,12 @@ class PadWord(Enum):
 _PADS: Final = {PadKind.DERIVED: PadWord.DERIVED, PadKind.TABLE: PadWord.TABLE}
 
 
-def operator() -> Actor:
-    """Who runs this command, by the name of the system's user where a record can hold it."""
-    number = os.geteuid()
+def operator(user: int | None = None) -> Actor:
+    """Who runs this command, by the name of the system's user where a record can hold it.
+
+    ``user`` is the user id of whoever asked a daemon for it; without, it is this process.
+    """
+    number = os.geteuid() if user is None else user
     try:
         return Actor(ActorKind.OPERATOR, pwd.getpwuid(number).pw_name)
     except (KeyError, LocalBug):
@@ -49,11 +52,12 @@ def store_migrated(before: int, after: int) -> Event:
 
 
 class Evidence:
-    """Writes enrolment's events into one home's audit log. Raises ``StoreFault`` (audit-io)."""
+    """Writes enrolment's events into one home's audit log; raises what ``emit`` raises (audit-io)."""
 
-    def __init__(self, audit: Audit) -> None:
-        self._audit = audit
-        self._actor = operator()
+    def __init__(self, emit: Callable[[Event], object], actor: Actor | None = None) -> None:
+        """``actor`` is who asked for what is done; without, it is whoever runs this process."""
+        self._emit = emit
+        self._actor = operator() if actor is None else actor
 
     def generated(self, header: KitHeader, fingerprint: bytes) -> None:
         """A hub made a kit, and the link exists."""
@@ -68,6 +72,11 @@ class Evidence:
     def activated(self, realm: RealmName) -> None:
         """Kits of enough hubs agree: the realm is in force."""
         self._emit(Event(events.ENROLMENT_ACTIVATED, self._actor, (Subject.realm(realm),)))
+
+    def realm_changed(self, realm: Realm) -> None:
+        """A hub serves another epoch of its realm."""
+        details = {"epoch": realm.epoch, "threshold": realm.threshold}
+        self._emit(Event(events.REALM_CHANGED, self._actor, (Subject.realm(realm.name),), details=details))
 
     def backed_up(self, backup_id: bytes) -> None:
         """A backup is about to be written: state leaves this home."""
@@ -92,6 +101,3 @@ class Evidence:
             Subject(SubjectKind.KIT, fingerprint.hex()),
         )
         self._emit(Event(kind, self._actor, subjects, verdict=Verdict.ALLOWED, details=details))
-
-    def _emit(self, event: Event) -> None:
-        self._audit.emit(event)

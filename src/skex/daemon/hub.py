@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from skex.base import codes
+from skex.base import codes, limits
 from skex.base.errors import ErrorCode, PeerFault, Refused, SkexError, StoreFault
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.daemon import record
@@ -27,6 +27,7 @@ from skex.protocol.changes import Change
 from skex.protocol.connection import Connection
 from skex.protocol.link import PadRefused
 from skex.protocol.preface_hub import HubPreface
+from skex.protocol.realm import check_succession
 from skex.protocol.session import LinkProfile, Owned, RolledBack, Session
 from skex.runtime import clock, entropy
 from skex.runtime.commit import Committer, Store
@@ -63,6 +64,12 @@ class HubStore(Store[Change], Protocol):
 
     def marks(self, link_id: LinkId) -> Marks:
         """A link's durable marks."""
+
+    def set_realm(self, epoch: int, data: bytes) -> None:
+        """Serve another realm file. Raises ``Refused`` (realm-outdated)."""
+
+    def scrub(self) -> None:
+        """Leave nothing erased in the store's log."""
 
 
 class HubMetrics:
@@ -171,6 +178,7 @@ class HubDaemon:
         Raises ``StoreFault`` (listen-address).
         """
         self._tasks.start(self.committer.run(), "group commit")
+        self._tasks.start(self.committer.tend(self._store.scrub, limits.STORE_SCRUB_SECONDS), "scrub")
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(self._accept, host, port, backlog=512)
@@ -402,5 +410,20 @@ class HubDaemon:
 
     async def reload_links(self) -> None:
         """Take in links that were enrolled, suspended or removed meanwhile."""
-        for stored in await self.committer.call(self._store.links):
-            self.links.add(stored)
+        await self.links.take(await self.committer.call(self._store.links))
+
+    @property
+    def realm(self) -> Realm:
+        """The realm file that this hub serves."""
+        return self._realm
+
+    async def serve_realm(self, later: Realm) -> None:
+        """Serve a later epoch: durable first, then stated in prefaces and sent to who is connected.
+
+        Raises ``Refused`` for a file that may not follow; nothing is changed then.
+        """
+        check_succession(self._realm, later)
+        data = later.to_bytes()
+        await self.committer.call(lambda: self._store.set_realm(later.epoch, data))
+        self._realm, self._digest = later, later.digest()
+        self._do(hub.RealmChanged(data))

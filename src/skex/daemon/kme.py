@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from skex.base import codes
+from skex.base import codes, limits
 from skex.base.errors import ErrorCode, Refused, SkexError
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.base.secret import Secret
@@ -57,6 +57,9 @@ class KmeStore(Store[Change], Protocol):
 
     def emptied(self) -> Sequence[BatchDropped]:
         """Rows that hold no key and whose lifetime is over."""
+
+    def scrub(self) -> None:
+        """Leave nothing erased in the store's log."""
 
 
 class KmeParts(Protocol):
@@ -125,6 +128,7 @@ class KmeDaemon:
         self._ends: dict[LinkShell, asyncio.Event] = {}
         self._dialled: dict[LinkShell, HubName] = {}
         self._addresses: dict[HubName, Endpoint] = {}
+        self._dialling: set[LinkId] = set()
         self._stopping = False
         self.engine: Engine
         self._listeners: list[Callable[[kme.KmeNotice], None]] = []
@@ -134,9 +138,9 @@ class KmeDaemon:
         """Run the machines and dial every hub."""
         self.find(addresses)
         self._committing.start(self.committer.run(), "group commit")
+        self.tasks.start(self.committer.tend(self._store.scrub, limits.STORE_SCRUB_SECONDS), "scrub")
         self.engine.start()
-        for stored in self.links:
-            self._keep_connected(stored.link.link_id)
+        self._dial_all()
 
     def find(self, addresses: Mapping[HubName, Endpoint]) -> None:
         """Where hubs are from now on; a connection that stands is left alone."""
@@ -159,9 +163,26 @@ class KmeDaemon:
         self._listeners.append(listener)
 
     # ── dialling ────────────────────────────────────────────────────────────────────────────────
-    def _keep_connected(self, link_id: LinkId) -> None:
-        work = keep_connected(lambda: self._dial(link_id), lambda: self._wanted(link_id), clock.now)
-        self.tasks.start(work, f"link {link_id.hex()}")
+    async def reload_links(self) -> None:
+        """Take in links that were enrolled, suspended or removed meanwhile, and dial what is new."""
+        new = await self.links.take(await self.committer.call(self._store.links))
+        for stored in self.links:
+            if stored.link.link_id in new:
+                self.engine.handle(rollback.LinkRenewed(stored.link.hub, stored.link.link_id))
+        self._dial_all()
+
+    def _dial_all(self) -> None:
+        for stored in self.links:
+            link_id = stored.link.link_id
+            if link_id not in self._dialling:
+                self._dialling.add(link_id)
+                self.tasks.start(self._keep_connected(link_id), f"link {link_id.hex()}")
+
+    async def _keep_connected(self, link_id: LinkId) -> None:
+        try:
+            await keep_connected(lambda: self._dial(link_id), lambda: self._wanted(link_id), clock.now)
+        finally:
+            self._dialling.discard(link_id)
 
     def _wanted(self, link_id: LinkId) -> bool:
         return not self._stopping and self.links.usable(link_id) is not None

@@ -65,9 +65,29 @@ class Links:
         self._claims: dict[LinkId, asyncio.Lock] = {}
         self._claiming: dict[LinkId, LinkShell] = {}
 
-    def add(self, stored: StoredLink) -> None:
-        """A link was enrolled, suspended or frozen meanwhile."""
-        self._known[stored.link.link_id] = stored
+    async def take(self, stored: Iterable[StoredLink]) -> tuple[LinkId, ...]:
+        """What is enrolled now, in place of what was known; returns the links that are new.
+
+        Links that were replaced, removed or suspended meanwhile are out of use when it returns. What is
+        known here to be frozen stays so: its change may still be on its way to the store.
+        """
+        before, self._known = self._known, {one.link.link_id: one for one in stored}
+        for link_id, one in self._known.items():
+            if link_id in before:
+                frozen = tuple(sorted({*one.frozen, *before[link_id].frozen}))
+                self._known[link_id] = replace(one, frozen=frozen)
+        for link_id in before:
+            if self.usable(link_id) is None:
+                await self._end(link_id)
+        return tuple(link_id for link_id in self._known if link_id not in before)
+
+    async def _end(self, link_id: LinkId) -> None:
+        """End a link's connection, and wait until its pads are let go."""
+        async with self._claims.setdefault(link_id, asyncio.Lock()):
+            shell = self._shells.get(link_id)
+            if shell is not None:
+                shell.close(PeerFault(codes.LINK_REPLACED))
+                await shell.finished()
 
     def freeze(self, hub: HubName, code: ErrorCode) -> None:
         """A link may not be used until it is enrolled again: end its connection, dial it no more."""

@@ -9,13 +9,13 @@ from typing import Final
 
 from skex.audit import events
 from skex.audit.events import Event, Verdict
-from skex.audit.fields import NETWORK, Actor, ActorKind, Subject
+from skex.audit.fields import NETWORK, SYSTEM, Actor, ActorKind, Subject
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, SkexError
 from skex.base.ids import HubName, KmeName, LinkId, SaeId
-from skex.protocol import hub, kme, peer, receiver, rollback, sender
+from skex.protocol import hub, kme, peer, realm, receiver, rollback, sender
 from skex.protocol.changes import Batch
-from skex.protocol.realm import RealmExpired
+from skex.wire.realm import Realm
 
 Emit = Callable[[Event], None]
 
@@ -99,10 +99,12 @@ def of_kme(notice: kme.KmeNotice) -> Event | None:
         case receiver.TwoCandidates(sender=name, batch=batch_id):
             subjects = (Subject.kme(name), Subject.batch(batch_id))
             event = Event(events.TWO_CANDIDATES, subjects=subjects, cause=codes.TWO_CANDIDATES)
-        case RealmExpired(epoch):
+        case realm.RealmExpired(epoch):
             event = Event(events.REALM_EXPIRED, cause=codes.REALM_EXPIRED, details={"epoch": epoch})
         case peer.Revoked(peer=name):
             event = Event(events.KEYS_REVOKED, subjects=(Subject.kme(name),))
+        case realm.RealmInForce(realm=later):
+            event = realm_changed(later)
         case rollback.RevokeEverything() | rollback.FreezeLink():
             event = Event(events.ROLLBACK_NOTICED)
         case _:
@@ -122,6 +124,12 @@ def _batch(kind: events.Kind, batch: Batch) -> Event:
             "margin": batch.claim.margin(context.threshold),
         },
     )
+
+
+def realm_changed(later: Realm, actor: Actor = SYSTEM) -> Event:
+    """Another epoch took effect: because hubs voted for it, or because an operator said so."""
+    details = {"epoch": later.epoch, "threshold": later.threshold}
+    return Event(events.REALM_CHANGED, actor, (Subject.realm(later.name),), details=details)
 
 
 def of_hub(notice: hub.HubNotice) -> Event | None:

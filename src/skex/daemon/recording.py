@@ -9,7 +9,8 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from skex.audit.events import Event, Kind
@@ -57,6 +58,14 @@ class Recording:
     async def durable(self) -> None:
         """Return once everything emitted so far is written. Raises ``StoreFault`` (audit-io)."""
         await self._committer.durable(())
+
+    @asynccontextmanager
+    async def on_medium(self) -> AsyncIterator[None]:
+        """What is emitted within is written when the block ends, however it ends."""
+        try:
+            yield
+        finally:
+            await self.durable()
 
     def set_policy(self, digest: str) -> None:
         """The policy that records name from now on."""

@@ -8,14 +8,17 @@ from typing import Any
 
 from skex.audit import events
 from skex.audit.events import Event
+from skex.audit.fields import Subject
 from skex.audit.log import Audit
 from skex.base import codes
 from skex.base.errors import Refused, StoreFault
-from skex.daemon.admin import AdminSocket
+from skex.base.ids import parse_kme_name
+from skex.daemon.admin import AdminSocket, Command, Upload, UploadCommand, caller
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_hub
 from skex.daemon.config import HubConfig
-from skex.daemon.evidence import store_migrated
+from skex.daemon.enrolling import Enrolling, HubRealms, blob, flag, stated_key, text
+from skex.daemon.evidence import Evidence, operator, store_migrated
 from skex.daemon.hub import HubDaemon
 from skex.daemon.recording import Recording
 from skex.daemon.starting import (
@@ -51,7 +54,7 @@ async def run_hub(config: HubConfig, make: type[HubDaemon] = HubDaemon) -> None:
         master = read_master_key(config.home)
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
         master.wipe()
-        with closing(store.close):
+        with closing(store.close), closing(store.scrub):
             audit = open_audit(config.audit.directory, config.audit.segment_bytes)
             with closing(audit.close):
                 if store.migrated is not None:
@@ -93,11 +96,9 @@ async def _run(
         failed=ending.failed,
         connections_max=config.connections_max,
     )
+    desk = _Operator(daemon, policy, config, recording, store)
     admin = AdminSocket(
-        config.home / ADMIN_SOCKET,
-        _commands(daemon, policy, config, recording, store),
-        lambda: True,
-        daemon.metrics.registry,
+        config.home / ADMIN_SOCKET, desk.commands, lambda: True, daemon.metrics.registry, desk.uploads
     )
     forget_ports(config.home)
     recording.start()
@@ -111,32 +112,89 @@ async def _run(
         recording.emit(Event(events.DAEMON_STOPPED))
     finally:
         forget_ports(config.home)
+        await desk.enrolling.stop()
         await admin.stop()
         await daemon.stop()
         await recording.stop()
         _log.info("hub stopped", extra={"hub": config.name})
 
 
-def _commands(
-    daemon: HubDaemon, policy: ActivePolicy, config: HubConfig, recording: Recording, store: HubStore
-) -> Mapping[str, Any]:
-    awaiting = [link.kme for link in store.awaiting_kits()]
+class _Operator:
+    """What the operator of a running hub may ask for."""
 
-    async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**daemon.status(), "awaiting_kits": awaiting}
+    def __init__(
+        self,
+        daemon: HubDaemon,
+        policy: ActivePolicy,
+        config: HubConfig,
+        recording: Recording,
+        store: HubStore,
+    ) -> None:
+        self._daemon = daemon
+        self._policy = policy
+        self._config = config
+        self._recording = recording
+        self._store = store
+        self.enrolling = Enrolling(store, daemon.committer, config.home / PADS_DIRECTORY, daemon.reload_links)
+        self.commands: Mapping[str, Command] = {
+            "status": self._status,
+            "reload": self._reload,
+            "backup": self._backup,
+            "kit-order": self._kit_order,
+            "realm": self._realm,
+        }
+        self.uploads: Mapping[str, UploadCommand] = {"kit": self._kit}
 
-    async def backup(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Hand out the state of enrolment for a backup; the record of it comes first."""
-        recording.emit(asked_backup(arguments))
-        await recording.durable()
-        return handed_out(await daemon.committer.call(lambda: state_of_hub(store)))
+    def _evidence(self) -> Evidence:
+        return Evidence(self._recording.emit, operator(caller()))
 
-    async def reload(_: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        awaiting = await self._daemon.committer.call(self._store.awaiting_kits)
+        return {**self._daemon.status(), "awaiting_kits": [link.kme for link in awaiting]}
+
+    async def _reload(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take in another policy, whole or not at all, and links that changed."""
-        policy.replace(load_policy(config.policy))
-        recording.set_policy(policy.current.digest)
-        recording.emit(Event(events.POLICY_CHANGED))
-        await daemon.reload_links()
+        self._policy.replace(load_policy(self._config.policy))
+        self._recording.set_policy(self._policy.current.digest)
+        self._recording.emit(Event(events.POLICY_CHANGED))
+        await self._daemon.reload_links()
         return {"reloaded": True}
 
-    return {"status": status, "reload": reload, "backup": backup}
+    async def _backup(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Hand out the state of enrolment for a backup; the record of it comes first."""
+        self._recording.emit(asked_backup(arguments))
+        await self._recording.durable()
+        return handed_out(await self._daemon.committer.call(lambda: state_of_hub(self._store)))
+
+    async def _kit_order(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a kit for a KME must say, if one may be made."""
+        kme, replace = parse_kme_name(text(arguments, "kme")), flag(arguments, "replace")
+        async with self._recording.on_medium():
+            await self.enrolling.may_order(self._daemon.name, kme, replace=replace, evidence=self._evidence())
+        return {"hub": self._daemon.name, "realm": self._daemon.realm.to_bytes().hex()}
+
+    async def _kit(self, arguments: Mapping[str, Any], kit: Upload) -> Mapping[str, Any]:
+        """Enrol the link of a kit that the sender has just written, durably."""
+        evidence = self._evidence()
+        async with self._recording.on_medium():
+            imported = await self.enrolling.take(
+                kit,
+                parse_kme_name(text(arguments, "kme")),
+                HubRealms(self._daemon.name, self._daemon.realm),
+                stated_key(arguments),
+                replace=flag(arguments, "replace"),
+                kind=events.ENROLMENT_GENERATED,
+                evidence=evidence,
+            )
+            evidence.generated(imported.header, imported.fingerprint)
+        return {"enrolled": True}
+
+    async def _realm(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Serve a later epoch: from now on, and to every KME that is connected at once."""
+        evidence, before = self._evidence(), self._daemon.realm
+        async with self._recording.on_medium():
+            with evidence.of_refusals(events.REALM_CHANGED, Subject.realm(before.name)):
+                later = Realm.from_bytes(blob(arguments, "realm"))
+                await self._daemon.serve_realm(later)
+            evidence.realm_changed(later)
+        return {"before": before.epoch, "epoch": later.epoch}

@@ -16,12 +16,14 @@ from skex.base import codes, ids
 from skex.base.errors import Refused
 from skex.base.ids import HubName, Incarnation, KmeName, RealmName
 from skex.daemon import record
-from skex.daemon.admin import AdminSocket
+from skex.daemon.admin import AdminSocket, Upload, caller
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_kme
 from skex.daemon.claims import LinkClaims
 from skex.daemon.config import KmeConfig
-from skex.daemon.evidence import store_migrated
+from skex.daemon.enrolling import CalledRealms, Enrolling, PassphraseWanted, flag, stated_key
+from skex.daemon.enrolment import StoredRealms, StoreRegistry
+from skex.daemon.evidence import Evidence, operator, store_migrated
 from skex.daemon.kme import KmeDaemon
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
@@ -42,6 +44,8 @@ from skex.daemon.starting import (
 from skex.delivery.etsi014.context import server_context
 from skex.delivery.etsi014.identity import IdentityField
 from skex.delivery.etsi014.server import Access, Door, DoorSettings
+from skex.enrol.collecting import Verdict
+from skex.enrol.importing import Stretched
 from skex.keys.engine import Engine
 from skex.keys.filling import ReserveMarks
 from skex.keys.held import HeldKeys
@@ -51,7 +55,7 @@ from skex.policy.ports import ActivePolicy, KmeAdmission, KmeAssignPolicy
 from skex.protocol import kme, receiver
 from skex.protocol.kme import KmeCore, KmeState, Ports
 from skex.protocol.peer import Identity
-from skex.protocol.realm import RealmInForce
+from skex.protocol.realm import KitCollected, RealmInForce
 from skex.runtime import clock, entropy
 from skex.runtime.auditfile import open_audit
 from skex.runtime.files import DiskFileSystem
@@ -92,7 +96,6 @@ class _Composition:
     def __init__(self, config: KmeConfig, store: KmeStore, audit: Audit, ending: Ending) -> None:
         self._config = config
         self._store = store
-        self._awaiting = [link.hub for link in store.awaiting_kits()]
         self._ending = ending
         self._recording = Recording(audit, ending.failed)
         self._emit = self._recording.emit
@@ -127,6 +130,12 @@ class _Composition:
             policy=permissions,
             events=record.KeyRecord(self._emit),
         )
+        self._enrolling = Enrolling(
+            store,
+            self.daemon.committer,
+            config.home / PADS_DIRECTORY,
+            self.daemon.reload_links,
+        )
         self._doors = Tasks(ending.failed)
         self._door: Door | None = None
         self.blamed: dict[HubName, int] = {}
@@ -157,7 +166,11 @@ class _Composition:
         """Start everything, wait, stop everything: doors first, the audit log last."""
         daemon, config, recording = self.daemon, self._config, self._recording
         admin = AdminSocket(
-            config.home / ADMIN_SOCKET, self._commands(), self._healthy, daemon.metrics.registry
+            config.home / ADMIN_SOCKET,
+            self._commands(),
+            self._healthy,
+            daemon.metrics.registry,
+            {"kit": self._kit},
         )
         forget_ports(config.home)
         recording.start()
@@ -175,6 +188,7 @@ class _Composition:
             recording.emit(Event(events.DAEMON_STOPPED))
         finally:
             forget_ports(config.home)
+            await self._enrolling.stop()
             await admin.stop()
             await self._doors.stop()
             await daemon.stop()
@@ -241,8 +255,49 @@ class _Composition:
         await self._recording.durable()
         return handed_out(await self.daemon.committer.call(lambda: state_of_kme(self._store)))
 
+    async def _kit(self, arguments: Mapping[str, Any], kit: Upload) -> Mapping[str, Any]:
+        """Import a kit; its hub is dialled at once."""
+        stated, replace = stated_key(arguments), flag(arguments, "replace")
+        try:
+            async with self._recording.on_medium():
+                verdict, digest = await self._imported(kit, stated, replace=replace)
+        except PassphraseWanted:
+            return {"passphrase_wanted": True}
+        return {
+            "sha512": digest.hex(),
+            "kits": verdict.kits,
+            "needed": verdict.needed,
+            "in_force": verdict.is_in_force,
+        }
+
+    async def _imported(self, kit: Upload, stated: Stretched, *, replace: bool) -> tuple[Verdict, bytes]:
+        """Import a kit, and let the machines and the audit log know."""
+        realms = StoredRealms(self._store, self._config.threshold_floor, StoreRegistry(self._store))
+        collected = await self.daemon.committer.call(realms.collected)
+        evidence = Evidence(self._emit, operator(caller()))
+        imported = await self._enrolling.take(
+            kit,
+            self._config.name,
+            CalledRealms(realms, self._enrolling.call),
+            stated,
+            replace=replace,
+            kind=events.ENROLMENT_IMPORTED,
+            evidence=evidence,
+        )
+        header, verdict = imported.header, imported.verdict
+        evidence.imported(header, imported.fingerprint)
+        if verdict.changes:
+            evidence.activated(self._realm_name)
+        # Where nothing is in force, the machines count the same kits and come to the same end.
+        enrolled = {one.link.link_id for one in self.daemon.links}
+        kits = {} if collected is None else collected.kits
+        for hub in (*(name for name, link_id in kits.items() if link_id in enrolled), header.hub):
+            self.engine.handle(KitCollected(hub, header.realm))
+        return verdict, imported.fingerprint
+
     async def _status(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         del arguments
+        awaiting = await self.daemon.committer.call(self._store.awaiting_kits)
         realms = self.core.trust.realms(clock.now())
         return {
             "kme": self._config.name,
@@ -252,7 +307,7 @@ class _Composition:
             "ready": self.core.may_deliver,
             "healthy": self._healthy(),
             "filling": self.keys.filling.is_on,
-            "awaiting_kits": self._awaiting,
+            "awaiting_kits": [link.hub for link in awaiting],
             "hubs": [self.daemon.link_status(one, self.blamed) for one in self.daemon.links],
             "reserves": [
                 {
@@ -268,11 +323,12 @@ class _Composition:
         }
 
     async def _reload(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Take in another policy and the door's certificates, all of it or nothing."""
+        """Take in another policy and the door's certificates, both or nothing, and links that changed."""
         del arguments
         policy = load_policy(self._config.policy)
         if self._door is not None:
             self._door.renew(self._door_context())
+        await self.daemon.reload_links()
         before = self._policy.current.digest
         self._policy.replace(policy)
         self._recording.set_policy(policy.digest)

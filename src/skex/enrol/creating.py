@@ -3,6 +3,9 @@
 The order is the point: pads, then the whole kit on its medium, then the link. A crash leaves the kit
 of a link that does not exist, which opens nothing, or pads without a link, which are swept. Only when
 the link is there may the kit be handed over.
+
+Beside a hub that runs, the kit is written first, by whoever makes it, and then taken in by the hub
+(``importing``): the link comes last there too.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from skex.base.secret import Secret
 from skex.crypto import kdf
 from skex.enrol.chunks import CHUNK, KitWriter, Progress, Sink, translated, unheard
 from skex.enrol.kit import BLIND_BYTES, KIT_ID_BYTES, InClear, KitHeader, UnderPassphrase
-from skex.enrol.links import Entropy, NewLink, NewPads, Registry, Site
+from skex.enrol.links import Entropy, NewLink, NewPads, Site
 from skex.enrol.passphrase import DEFAULT_COST, SALT_BYTES, Cost, stretch
 from skex.pad.kinds import PadKind
 from skex.wire.realm import Realm
@@ -76,12 +79,8 @@ def create_kit(
     old = site.registry.enrolled_with(order.hub, order.kme)
     if old is not None and not replace:
         raise Refused(codes.LINK_EXISTS, f"{order.kme} with {order.hub}")
-    header = _header(order, entropy, site.registry)
-    stretched = _stretched(order, header)
-    writer = KitWriter(sink, header, stretched, progress)
-    key = Secret(entropy(limits.LINK_KEY_BYTES))
-    writer.write(key.expose())
-    writer.write(entropy(BLIND_BYTES))
+    header = _header(order, entropy, site.registry.is_known)
+    writer, key = _begun(header, _stretched(order, header), sink, entropy, progress)
     pads = NewPads(site, header.link_id)
     with pads.or_none(BaseException):
         for direction in Direction:
@@ -96,6 +95,50 @@ def create_kit(
     return MadeKit(header, digest)
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenKit:
+    """A kit of a link that its hub still has to take in; ``stretched`` is its passphrase for that."""
+
+    made: MadeKit
+    stretched: Secret | None
+
+
+def write_kit(
+    order: KitOrder,
+    sink: Sink,
+    entropy: Entropy,
+    *,
+    durable: Callable[[], None],
+    progress: Progress = unheard,
+) -> WrittenKit:
+    """Write a kit of fresh material, durably, and enrol nothing.
+
+    Raises as ``create_kit`` does before there are pads; that its link id is new is the hub's to check.
+    """
+    header = _header(order, entropy, lambda _: False)
+    stretched = _stretched(order, header)
+    writer, key = _begun(header, stretched, sink, entropy, progress)
+    key.wipe()
+    for direction in Direction:
+        for _ in _material(header.material_bytes(direction), entropy, writer):
+            pass
+    digest = writer.finish()
+    with translated():
+        durable()
+    return WrittenKit(MadeKit(header, digest), stretched)
+
+
+def _begun(
+    header: KitHeader, stretched: Secret | None, sink: Sink, entropy: Entropy, progress: Progress
+) -> tuple[KitWriter, Secret]:
+    """A kit up to its material, and the static link key in it."""
+    writer = KitWriter(sink, header, stretched, progress)
+    key = Secret(entropy(limits.LINK_KEY_BYTES))
+    writer.write(key.expose())
+    writer.write(entropy(BLIND_BYTES))
+    return writer, key
+
+
 def _material(count: int, entropy: Entropy, writer: KitWriter) -> Iterator[bytes]:
     """Fresh bytes, each piece written to the kit before the hub's pad gets it."""
     while count:
@@ -105,14 +148,14 @@ def _material(count: int, entropy: Entropy, writer: KitWriter) -> Iterator[bytes
         count -= len(piece)
 
 
-def _header(order: KitOrder, entropy: Entropy, registry: Registry) -> KitHeader:
+def _header(order: KitOrder, entropy: Entropy, is_known: Callable[[LinkId], bool]) -> KitHeader:
     is_table = order.kind is PadKind.TABLE
     units = (order.units_to_hub, order.units_to_kme)
     if any(not 1 <= count <= limits.PAD_POSITION_MAX if is_table else count for count in units):
         raise LocalBug(codes.BAD_ARGUMENT, f"{units} units of a {order.kind.name.lower()} pad")
     to_hub, to_kme = units if is_table else (limits.PAD_POSITION_MAX, limits.PAD_POSITION_MAX)
     link_id = LinkId(entropy(kdf.LINK_ID_BYTES))
-    while registry.is_known(link_id):
+    while is_known(link_id):
         link_id = LinkId(entropy(kdf.LINK_ID_BYTES))
     return KitHeader(
         kit_id=entropy(KIT_ID_BYTES),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from skex.base import codes, limits
 from skex.base.errors import Refused, StoreFault
@@ -19,6 +19,22 @@ from skex.enrol.collecting import Verdict
 from skex.enrol.kit import BLIND_BYTES, KitHeader, PassphraseKeys, UnderPassphrase
 from skex.enrol.links import NewLink, NewPads, Site
 from skex.enrol.passphrase import stretch
+
+Stretched: TypeAlias = Callable[[UnderPassphrase], Secret]
+"""The stretched passphrase of a kit. Raises what asking for it, and stretching, raise."""
+
+
+def from_passphrase(ask: Callable[[], Secret]) -> Stretched:
+    """Ask for the passphrase and stretch it, once it is needed."""
+
+    def stretched(protection: UnderPassphrase) -> Secret:
+        passphrase = ask()
+        try:
+            return stretch(passphrase, protection.salt, protection.cost)
+        finally:
+            passphrase.wipe()
+
+    return stretched
 
 
 class Realms(Protocol):
@@ -47,7 +63,7 @@ class ImportedKit:
 class Importer:
     """Who imports, where, and when. ``now`` is UNIX seconds.
 
-    ``passphrase`` is called only for a kit that needs one, after everything that can be refused
+    ``stretched`` is called only for a kit that needs a passphrase, after everything that can be refused
     without it.
     """
 
@@ -55,7 +71,7 @@ class Importer:
     now: int
     site: Site
     realms: Realms
-    passphrase: Callable[[], Secret]
+    stretched: Stretched
 
     def run(self, source: Source, *, replace: bool = False, progress: Progress = unheard) -> ImportedKit:
         """Import one kit. ``replace`` ends an enrolled link with the same hub at the same moment.
@@ -100,12 +116,11 @@ class Importer:
         protection = reader.header.protection
         if not isinstance(protection, UnderPassphrase):
             return None
-        passphrase = self.passphrase()
-        stretched = stretch(passphrase, protection.salt, protection.cost)
-        passphrase.wipe()
-        keys = reader.unlock(stretched)
-        stretched.wipe()
-        return keys
+        stretched = self.stretched(protection)
+        try:
+            return reader.unlock(stretched)
+        finally:
+            stretched.wipe()
 
 
 def _make(pads: NewPads, header: KitHeader, direction: Direction, material: Iterable[bytes]) -> None:

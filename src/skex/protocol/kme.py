@@ -139,6 +139,7 @@ class KmeCore:
         )
         self._peer = peer.PeerMessages(identity, ports.assign_policy, held.peer_messages, now)
         self._links = dict(held.links)
+        self._frozen = set(held.frozen_by_rollback)
         self._watch: rollback.RollbackWatch | None = None
         self._out: Collector[Change, KmeSend, KmeNotice] = Collector()
 
@@ -208,12 +209,11 @@ class KmeCore:
                 self._to_receiver(event, now)
             case realm.KitCollected():
                 self._to_trust(event, now)
-            case (
-                rollback.LinkProved()
-                | rollback.OwnContradiction()
-                | rollback.LinkRenewed()
-                | rollback.Settled()
-            ):
+            case rollback.LinkRenewed():
+                self._links[event.hub] = event.link_id
+                self._frozen.discard(event.hub)
+                self._to_watch(event, now)
+            case rollback.LinkProved() | rollback.OwnContradiction() | rollback.Settled():
                 self._to_watch(event, now)
             case _:
                 self._to_peer(event, now)
@@ -308,9 +308,8 @@ class KmeCore:
     def _begin_watch(self, now: float) -> None:
         realms = self._trust.realms(now)
         if self._watch is None and realms is not None:
-            held = self._held
             self._watch = rollback.RollbackWatch(
-                realms.current, self._links, held.frozen_by_rollback, held.rollback_found
+                realms.current, self._links, self._frozen, self._held.rollback_found
             )
             self._take(self._watch.start(now))
 

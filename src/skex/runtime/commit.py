@@ -95,6 +95,10 @@ class Committer(Generic[ChangeT]):
         """Run ``work`` on the store's thread, between transactions."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    def call_from_thread(self, work: Callable[[], ResultT]) -> ResultT:
+        """The same from another thread than the event loop's and the store's, which waits for it."""
+        return self._thread.submit(work).result()
+
     async def run(self) -> None:
         """Commit until cancelled. Raises what the store raises, and then commits nothing more."""
         batch: list[_Waiting[ChangeT]] = []
@@ -111,6 +115,12 @@ class Committer(Generic[ChangeT]):
             for one in waiting:
                 one.lost(error)
             raise
+
+    async def tend(self, work: Callable[[], None], seconds: float) -> None:
+        """Run ``work`` on the store's thread every so often, until cancelled. Raises what it raises."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self.call(work)
 
     async def _commit(self, batch: list[_Waiting[ChangeT]]) -> None:
         """Commit a batch; what is left in it afterwards did not get its continuation."""

@@ -224,6 +224,10 @@ class KmeStore(OpenedStore):
             ),
         )
 
+    def held_realm(self) -> HeldRealm | None:
+        """The realm files alone, as ``load`` hands them back."""
+        return self._held_realm(self._moments.at(self._wall()))
+
     def _held_realm(self, moment: int) -> HeldRealm | None:
         rows = self._database.execute("SELECT data, accepted FROM realm ORDER BY epoch DESC")
         if not rows:

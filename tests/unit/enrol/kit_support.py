@@ -15,7 +15,7 @@ from skex.base.secret import Secret
 from skex.enrol.chunks import KitReader
 from skex.enrol.collecting import CollectedKits, Verdict, judge
 from skex.enrol.creating import KitOrder, MadeKit, create_kit
-from skex.enrol.importing import ImportedKit, Importer
+from skex.enrol.importing import ImportedKit, Importer, from_passphrase
 from skex.enrol.kit import KitHeader
 from skex.enrol.links import NewLink, Site
 from skex.enrol.passphrase import Cost, parse_passphrase
@@ -228,7 +228,7 @@ def import_kit(
         now,
         end.site,
         KitRealms(end.registry) if realms is None else realms,
-        lambda: parse_passphrase(passphrase),
+        from_passphrase(lambda: parse_passphrase(passphrase)),
     )
     return importer.run(io.BytesIO(data), replace=replace)
 

@@ -9,7 +9,7 @@ from skex.base import codes
 from skex.base.errors import ErrorCode, Refused, StoreFault
 from skex.base.ids import Direction, KmeName
 from skex.enrol.chunks import CHUNK, KitReader
-from skex.enrol.importing import Importer
+from skex.enrol.importing import Importer, from_passphrase
 from skex.enrol.kit import InClear
 from skex.enrol.links import sweep
 from skex.pad.kinds import PadKind
@@ -98,14 +98,18 @@ def test_passphrase_is_asked_for_only_after_everything_else_was_checked() -> Non
     """A stranger's kit must not make the operator type a passphrase that belongs to another."""
     data = support.create(support.order(passphrase=support.PASSPHRASE))
     end = End()
-    importer = Importer(KmeName("site-b"), support.NOW, end.site, KitRealms(end.registry), support.no_secret)
+    importer = Importer(
+        KmeName("site-b"), support.NOW, end.site, KitRealms(end.registry), from_passphrase(support.no_secret)
+    )
     with pytest.raises(Refused, match="kit-other-kme"):
         importer.run(io.BytesIO(data))
 
 
 def test_passphrase_is_not_asked_for_a_kit_in_clear() -> None:
     end = End()
-    importer = Importer(support.KME, support.NOW, end.site, KitRealms(end.registry), support.no_secret)
+    importer = Importer(
+        support.KME, support.NOW, end.site, KitRealms(end.registry), from_passphrase(support.no_secret)
+    )
     importer.run(io.BytesIO(support.create(support.order())))
 
 

@@ -1,0 +1,35 @@
+"""A KME's machines together, where no simulated world comes by: links enrolled while nothing is in force."""
+
+from __future__ import annotations
+
+from skex.base import codes
+from skex.base.ids import Incarnation, KmeName, LinkId
+from skex.protocol import kme, rollback
+from skex.protocol.changes import Change, RollbackFound
+from skex.protocol.peer import Identity
+from skex.protocol.realm import HeldRealm, KitCollected
+from tests.unit.protocol.realm_support import hub_name, realm_of
+
+HUBS = range(1, 4)
+_NOBODY = kme.Ports(claims=None, commits=None, admission=None, assign_policy=None)  # type: ignore[arg-type]  # nobody is asked before there is a batch
+
+
+def test_links_that_were_enrolled_anew_while_the_realm_file_was_too_old_accuse_nobody() -> None:
+    """Every old link was frozen by a rollback; their kits renew the realm file in the same run."""
+    realm = realm_of(3, 2, max_age=1000)
+    old = {hub_name(number): LinkId(bytes([number]) * 8) for number in HUBS}
+    held = kme.KmeState(HeldRealm(realm.to_bytes(), 2000.0), old, frozen_by_rollback=frozenset(old))
+    identity = Identity(realm.name, KmeName("site-a"), Incarnation(bytes(16)))
+    core = kme.KmeCore(identity, _NOBODY, 2, held, 0.0)
+    core.start(0.0)
+    assert core.trust.realms(0.0) is None
+    persisted: list[Change] = []
+    for number in HUBS:
+        name = hub_name(number)
+        persisted += core.handle(rollback.LinkRenewed(name, LinkId(bytes([0x40 + number]) * 8)), 1.0).persist
+        persisted += core.handle(KitCollected(name, realm.to_bytes()), 1.0).persist
+    for number in HUBS:
+        proved = kme.LinkProved(hub_name(number), False, realm.epoch, realm.digest())  # no rollback
+        persisted += core.handle(proved, 2.0).persist
+    assert core.may_deliver
+    assert RollbackFound(codes.ROLLBACK_FOUND.name) not in persisted
