@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
+import shutil
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from skex.base import limits
+from skex.base.errors import Refused
+from skex.base.ids import KmeName
 from skex.cli import backup as commands
+from skex.cli.files import NewFile
 from skex.daemon import config
+from skex.daemon.backup import making
 from skex.daemon.backup.container import BackupReader
-from skex.daemon.backup.handing import handed_out
+from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_kme
 from skex.daemon.backup.restoring import unlock
 from skex.daemon.enrolment import open_hub
@@ -33,6 +42,7 @@ from tests.cli.transcripts import PASSPHRASE, done, refused, skex
 from tests.support.network import until
 from tests.unit.enrol.kit_support import CHEAP
 
+FIXTURES = Path(__file__).parent / "fixtures"
 HUBS = ("hub-1", "hub-2", "hub-3")
 WORDS = ("--passphrase-file", "words")
 
@@ -43,21 +53,30 @@ def _cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "COST", CHEAP)
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three hubs and a KME that is enrolled with them, and a passphrase."""
+    base = tmp_path_factory.mktemp("prepared")
+    with contextlib.chdir(base):
+        addresses = [part for hub in HUBS for part in ("--hub", f"{hub}={hub}.example.net:7300")]
+        done("realm", "init", "example", "-k", "2", *addresses)
+        for hub in HUBS:
+            done("hub", "init", hub, "--realm", "realm.cbor", "--home", hub)
+        done("kme", "init", "site-a", "--home", "site-a", "--etsi014", "127.0.0.1:0")
+        for hub in HUBS:
+            enrol(hub)
+        Path("words").write_text(PASSPHRASE + "\n")
+        Path("site-a/tls").mkdir()
+        for name in ("server.pem", "server.key", "ca.pem"):
+            Path("site-a/tls", name).write_text(f"the {name}")
+    return base
+
+
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three hubs and a KME that is enrolled with them, a passphrase, and a backup of the KME."""
+def root(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What was prepared, to be spoiled."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    addresses = [part for hub in HUBS for part in ("--hub", f"{hub}={hub}.example.net:7300")]
-    done("realm", "init", "example", "-k", "2", *addresses)
-    for hub in HUBS:
-        done("hub", "init", hub, "--realm", "realm.cbor", "--home", hub)
-    done("kme", "init", "site-a", "--home", "site-a", "--etsi014", "127.0.0.1:0")
-    for hub in HUBS:
-        enrol(hub)
-    Path("words").write_text(PASSPHRASE + "\n")
-    Path("site-a/tls").mkdir()
-    for name in ("server.pem", "server.key", "ca.pem"):
-        Path("site-a/tls", name).write_text(f"the {name}")
     return tmp_path
 
 
@@ -413,15 +432,87 @@ def test_what_a_crash_left_of_an_earlier_try_is_replaced(root: Path) -> None:
     assert not Path(".backup.part").exists()
 
 
-def test_full_disk_leaves_no_backup(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_descriptor: int, _data: object) -> int:
+@pytest.mark.parametrize("method", ["write", "sync"])
+def test_full_disk_leaves_no_backup(root: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("skex.cli.files.os.write", full)
+        patch.setattr(NewFile, method, full)
         outcome = refused("backup", "create", "-o", "backup", *WORDS, "--home", "hub-1")
-    assert outcome in {(4, "file-io"), (4, "audit-io")}
+    assert outcome == (4, "file-io")
     assert not [path for path in root.iterdir() if "backup" in path.name]
+
+
+def test_file_that_appeared_meanwhile_is_not_overwritten(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = NewFile.sync
+
+    def slowly(file: NewFile) -> None:
+        sync(file)
+        Path("backup").write_text("precious")
+
+    monkeypatch.setattr(NewFile, "sync", slowly)
+    assert refused("backup", "create", "-o", "backup", *WORDS, "--home", "site-a") == (3, "file-exists")
+    assert Path("backup").read_text() == "precious"
+
+
+def test_certificate_and_key_in_one_file_stay_at_home(root: Path) -> None:
+    begin, end = (f"-----{word} PRIVATE KEY-----" for word in ("BEGIN", "END"))
+    Path("site-a/tls/server.pem").write_text(f"certificate\n{begin}\nsecret\n{end}\n")
+    made = back_up()
+    assert [one["path"] for one in made["files"] if one["role"] == "certificate"] == ["tls/ca.pem"]
+    bring_back()
+    assert not Path("new/tls/server.pem").exists()
+
+
+def test_file_that_cannot_be_read_is_said(root: Path) -> None:
+    Path("site-a/policy.toml").unlink()
+    assert refused("backup", "create", "-o", "b", *WORDS, "--home", "site-a") == (4, "file-io")
+
+
+def test_log_that_shrinks_while_it_is_read_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault is an archiver that takes segments away just now."""
+    whole = making._whole_lines
+    monkeypatch.setattr(making, "_whole_lines", lambda path: whole(path) + 1)
+    assert refused("backup", "create", "-o", "b", *WORDS, "--home", "site-a") == (4, "file-io")
+
+
+def test_home_with_more_than_fits_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BACKUP_BYTES", 1000)
+    assert refused("backup", "create", "-o", "b", *WORDS, "--home", "site-a") == (3, "backup-too-large")
+
+
+def test_backup_of_one_daemon_with_the_configuration_of_another_is_refused(root: Path) -> None:
+    """The attacker knows the passphrase; the header says whose it is, and must be right."""
+    site = Path("site-a/kme.toml")
+    site.write_text(site.read_text().replace('name = "site-a"', 'name = "site-b"'))
+    parsed = config.load_kme(Path("site-a"))
+    with kme_store("site-a") as store, Path("backup").open("wb") as sink:
+        making.make(
+            sink,
+            replace(parsed, name=KmeName("site-a")),
+            configuration=site,
+            backup_id=making.new_backup_id(),
+            state=state_of_kme(store),
+            passphrase=parse_passphrase(PASSPHRASE),
+            cost=CHEAP,
+        )
+    assert refused_restore() == (3, "backup-malformed")
+
+
+def test_backup_that_the_first_release_made_is_restored(root: Path) -> None:
+    """Kept in the tree: every later version must take it."""
+    Path("old").write_bytes(base64.b64decode((FIXTURES / "kme-1.skexback.b64").read_text()))
+    restored = bring_back(file="old")
+    assert (restored["name"], restored["realm"], restored["version"]) == ("site-a", "example", "0.1.0")
+    assert restored["awaiting_kits"] == list(HUBS)
+    assert verify(Path("new/audit")).is_sound
+
+
+@pytest.mark.parametrize("asked", [{}, {"id": 7}, {"id": "zz"}, {"id": "00" * 15}])
+def test_daemon_hands_nothing_out_for_a_backup_without_an_id(asked: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="backup-malformed"):
+        asked_backup(asked)
 
 
 def test_home_without_a_configuration_is_said(root: Path) -> None:

@@ -493,7 +493,8 @@ STORE_LOCKED: Final = _store(
 STORE_CORRUPT: Final = _store(
     "store-corrupt",
     "The store is damaged: it is not a database, or not what skex wrote.",
-    "Keep a copy of it, check the disk, then enrol this machine anew; no backup holds keys or marks.",
+    "Keep a copy of it and check the disk, then restore a backup elsewhere, or enrol anew: either way every"
+    " link needs a new kit.",
     effect=_NO_START,
 )
 STORE_FOREIGN: Final = _store(

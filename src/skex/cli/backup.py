@@ -25,6 +25,7 @@ from skex.daemon.backup.restoring import Contents
 from skex.daemon.config import HubConfig, KmeConfig
 from skex.daemon.enrolment import open_hub, open_kme
 from skex.enrol.passphrase import DEFAULT_COST
+from skex.runtime.files import sync_directory
 from skex.store.links import LinkRecord
 
 COST: Final = DEFAULT_COST
@@ -108,7 +109,8 @@ def restore(*, file: Path, passphrase_file: Path | None, passphrase_fd: int | No
     steps = _steps(contents, config)
     talk(f"Made {home()}. The machine that was backed up must never run again.")
     lines = ["", "Next:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
-    _show(contents, {"home": str(home()), "next": steps}, "\n".join(lines))
+    awaiting = [_other(contents.header.daemon, link) for link in contents.awaiting]
+    _show(contents, {"home": str(home()), "awaiting_kits": awaiting, "next": steps}, "\n".join(lines))
 
 
 # ── making ──────────────────────────────────────────────────────────────────────────────────────
@@ -119,14 +121,20 @@ def _arriving(path: Path) -> Iterator[Path]:
     Raises ``Refused`` (file-exists), ``StoreFault`` (file-io).
     """
     part = path.with_name(f".{path.name}.part")
-    if path.exists():
-        raise Refused(codes.FILE_EXISTS, str(path))
+    _refuse_existing(path)
     try:
         part.unlink(missing_ok=True)  # a crash left it
         yield part
+        _refuse_existing(path)
         part.rename(path)
+        sync_directory(path.parent)
     except OSError as error:
         raise StoreFault(codes.FILE_IO, f"{path}: {error.strerror}") from error
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise Refused(codes.FILE_EXISTS, str(path))
 
 
 def _state(config: HubConfig | KmeConfig, backup_id: bytes) -> State:

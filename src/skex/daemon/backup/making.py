@@ -7,6 +7,7 @@ that any part of it up to the end of a line is a log. Nothing here opens a pad o
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 LENGTH_BYTES: Final = 4
 """The manifest's length, before it."""
+_PRIVATE_KEY: Final = re.compile(rb"PRIVATE KEY-----")
 _PIECE: Final = limits.BACKUP_CHUNK_BYTES
 
 
@@ -127,8 +129,8 @@ def _parts(config: HubConfig | KmeConfig, configuration: Path) -> Iterator[Part]
     yield _whole(FileRole.CONFIGURATION, own, _read(configuration))
     yield _in_home(config, FileRole.POLICY, config.policy)
     for role, path in _optional(config):
-        if path.is_file():
-            yield _in_home(config, role, path)
+        if path.is_file() and not _holds_a_key(part := _in_home(config, role, path)):
+            yield part
     if config.audit.directory.is_dir():
         yield from _log(config)
 
@@ -139,6 +141,11 @@ def _optional(config: HubConfig | KmeConfig) -> Iterable[tuple[FileRole, Path]]:
         return ((FileRole.REALM, config.realm),)
     door = config.etsi014
     return ((FileRole.CERTIFICATE, door.certificate), (FileRole.CERTIFICATE, door.client_ca))
+
+
+def _holds_a_key(part: Part) -> bool:
+    """Whether somebody keeps a certificate and its private key in one file: then both stay at home."""
+    return isinstance(part.data, bytes) and _PRIVATE_KEY.search(part.data) is not None
 
 
 def _in_home(config: HubConfig | KmeConfig, role: FileRole, path: Path) -> Part:
