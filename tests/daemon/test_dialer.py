@@ -1,11 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from skex.daemon import dialer
-from skex.daemon.dialer import FIRST_SECONDS, LAST_SECONDS, STEADY_SECONDS, Backoff, keep_connected
+from skex.daemon.dialer import (
+    FIRST_SECONDS,
+    LAST_CHEAP_SECONDS,
+    LAST_SECONDS,
+    STEADY_SECONDS,
+    Backoff,
+    Dialled,
+    keep_connected,
+)
 
 
 def test_waits_double_up_to_a_bound_and_are_spread() -> None:
@@ -58,7 +67,7 @@ def test_an_address_that_cannot_be_dialled_is_tried_again(
     monkeypatch.setattr(dialer, "FIRST_SECONDS", 0.001)
     dialled: list[float] = []
 
-    async def connect() -> asyncio.Event:
+    async def connect() -> Dialled:
         dialled.append(0.0)
         raise error
 
@@ -71,7 +80,7 @@ def test_a_dial_that_hangs_is_given_up_with_nothing_left_open(monkeypatch: pytes
     monkeypatch.setattr(dialer, "DIAL_SECONDS", 0.01)
     cleaned: list[bool] = []
 
-    async def connect() -> asyncio.Event:
+    async def connect() -> Dialled:
         try:
             await asyncio.sleep(60)
         finally:
@@ -82,17 +91,19 @@ def test_a_dial_that_hangs_is_given_up_with_nothing_left_open(monkeypatch: pytes
     assert len(cleaned) == 2
 
 
-@pytest.mark.parametrize(("lasted", "dials_slow_down"), [(1.0, True), (31.0, False)])
-def test_only_a_connection_that_lasted_starts_the_waits_anew(
-    lasted: float, dials_slow_down: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def waits_behind(
+    monkeypatch: pytest.MonkeyPatch, *, lasted: float, is_cheap: bool = False, dead: range = range(0)
+) -> list[float]:
+    """Twelve waits behind connections that each lasted so long, or, in ``dead``, dials that found nobody."""
     waits: list[float] = []
     now = 0.0
 
-    async def connect() -> asyncio.Event:
-        ended = asyncio.Event()
-        ended.set()
-        return ended
+    async def connect() -> Dialled:
+        if len(waits) in dead:
+            raise ConnectionRefusedError
+        dialled = Dialled(is_cheap=is_cheap)
+        dialled.ended.set()
+        return dialled
 
     def clock() -> float:
         nonlocal now
@@ -103,5 +114,38 @@ def test_only_a_connection_that_lasted_starts_the_waits_anew(
         waits.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    asyncio.run(keep_connected(connect, lambda: len(waits) < 8, clock))
-    assert (max(waits) > FIRST_SECONDS) is dials_slow_down
+    asyncio.run(keep_connected(connect, lambda: len(waits) < 12, clock))
+    return waits
+
+
+@pytest.mark.parametrize(("lasted", "dials_slow_down"), [(1.0, True), (31.0, False)])
+def test_only_connections_that_stand_keep_the_waits_short(
+    lasted: float, dials_slow_down: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (max(waits_behind(monkeypatch, lasted=lasted)) > FIRST_SECONDS) is dials_slow_down
+
+
+def test_connections_that_cost_pad_are_paid_for_with_waits_of_up_to_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits = waits_behind(monkeypatch, lasted=1.0)
+    assert LAST_SECONDS / 2 <= max(waits) <= LAST_SECONDS
+
+
+@pytest.mark.parametrize("case", [{"is_cheap": True}, {"dead": range(12)}], ids=["chain", "nobody there"])
+def test_a_hub_that_was_away_for_long_is_found_within_seconds_where_that_costs_nothing(
+    case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = waits_behind(monkeypatch, lasted=1.0, **case)
+    assert FIRST_SECONDS < max(waits) <= LAST_CHEAP_SECONDS
+
+
+def test_dials_that_find_nobody_do_not_lengthen_the_wait_behind_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert waits_behind(monkeypatch, lasted=1.0, dead=range(9))[9] <= FIRST_SECONDS
+
+
+def test_a_hub_that_was_reached_starts_the_waits_of_dials_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = waits_behind(monkeypatch, lasted=61.0, dead=range(1, 12))
+    assert waits[1] <= FIRST_SECONDS

@@ -16,12 +16,13 @@ from skex.base.errors import ErrorCode, Refused, SkexError
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.base.secret import Secret
 from skex.daemon import record
-from skex.daemon.dialer import keep_connected
+from skex.daemon.dialer import Dialled, keep_connected
 from skex.daemon.links import Links, profile_of
 from skex.daemon.options import Endpoint
 from skex.enrol.links import PadSealing
 from skex.keys.engine import Cancellable, Engine
 from skex.pad.files import FileSystem
+from skex.pad.kinds import PadKind
 from skex.protocol import kme, rollback, traffic
 from skex.protocol.changes import BatchDropped, Change, Role
 from skex.protocol.connection import Connection
@@ -125,7 +126,7 @@ class KmeDaemon:
         self._by_hub: dict[HubName, LinkShell] = {}
         self._last_errors: dict[HubName, str] = {}
         self._sessions: dict[LinkShell, Session] = {}
-        self._ends: dict[LinkShell, asyncio.Event] = {}
+        self._lines: dict[LinkShell, Dialled] = {}
         self._dialled: dict[LinkShell, HubName] = {}
         self._addresses: dict[HubName, Endpoint] = {}
         self._dialling: set[LinkId] = set()
@@ -187,12 +188,12 @@ class KmeDaemon:
     def _wanted(self, link_id: LinkId) -> bool:
         return not self._stopping and self.links.usable(link_id) is not None
 
-    async def _dial(self, link_id: LinkId) -> asyncio.Event:
+    async def _dial(self, link_id: LinkId) -> Dialled:
         stored = self.links.usable(link_id)
         if stored is None or stored.link.hub not in self._addresses:
             raise ConnectionError("no address of this hub is known")
         endpoint = self._addresses[stored.link.hub]
-        ended = asyncio.Event()
+        dialled = Dialled()
         preface = KmePreface(
             profile_of(stored.link),
             entropy.random_bytes(NONCE_BYTES),
@@ -200,7 +201,7 @@ class KmeDaemon:
             clock.now(),
         )
         shell = LinkShell(Connection(preface), self, self.committer, self._threads)
-        self._ends[shell] = ended
+        self._lines[shell] = dialled
         self._dialled[shell] = stored.link.hub
         self.links.opened(shell)
         try:
@@ -208,7 +209,7 @@ class KmeDaemon:
         except BaseException:
             shell.close(Refused(codes.LINK_DOWN, "it could not be dialled"))
             raise
-        return ended
+        return dialled
 
     # ── LinkHost ────────────────────────────────────────────────────────────────────────────────
     def connected(self, shell: LinkShell) -> None:
@@ -227,6 +228,7 @@ class KmeDaemon:
         hub = session.profile.parties.hub
         self._sessions[shell] = session
         self._by_hub[hub] = shell
+        self._lines[shell].is_cheap = session.profile.kind is PadKind.DERIVED
         self._last_errors.pop(hub, None)
         self.metrics.hub_up.labels(hub).set(1)
         for direction in Direction:
@@ -264,7 +266,7 @@ class KmeDaemon:
         hub = self._dialled.pop(shell)
         self._sessions.pop(shell, None)
         self.links.released(shell)
-        self._ends.pop(shell).set()
+        self._lines.pop(shell).ended.set()
         self.metrics.link_failures.labels(hub, error.code.name).inc()
         _log.info("link down", extra={"hub": hub, "code": error.code.name})
         self._last_errors[hub] = error.code.name
