@@ -51,10 +51,14 @@ class Homes:
         default_factory=lambda: {"north": PadKind.DERIVED, "south": PadKind.TABLE}
     )
     door: bool = True
+    table_units: int = TABLE_UNITS
+    proxied: bool = False
+    """KMEs dial ``proxies`` instead of the hubs."""
 
     def __post_init__(self) -> None:
         self.hub_names = [f"hub-{number}" for number in range(1, self.hubs + 1)]
         self.ports = {name: free_port() for name in self.hub_names}
+        self.proxies = {name: free_port() for name in self.hub_names}
         described = [
             HubDescription(
                 HubName(name), f"127.0.0.1:{port}", HubAttributes(f"op-{name}", "x", "y", "z", "skex")
@@ -79,11 +83,14 @@ class Homes:
 
     def _make_kme(self, name: str) -> None:
         home = self.home(name)
-        stated = {
+        stated: dict[str, Any] = {
             "etsi014.enabled": self.door,
             "etsi014.listen": Endpoint("127.0.0.1", 0),
             "run.allow_root": True,
         }
+        if self.proxied:
+            proxies = {HubName(hub): Endpoint("127.0.0.1", port) for hub, port in self.proxies.items()}
+            stated["realm.hub_addresses"] = proxies
         homes.init_kme(home, KmeName(name), stated)
         others = [KmeName(other) for other in self.kmes if other != name]
         policy = default_kme_policy(
@@ -98,13 +105,16 @@ class Homes:
         (home / "tls/ca.pem").write_bytes(self.pki.ca.read_bytes())
         self.pki.issue(Subject.SAE, f"app@{name}", stem=f"app-{name}")
 
-    def enrol(self, hubs: Sequence[str] | None = None) -> None:
-        """Enrol every KME with ``hubs``, or with all."""
+    def enrol(
+        self, hubs: Sequence[str] | None = None, kmes: Sequence[str] | None = None, *, replace: bool = False
+    ) -> None:
+        """Enrol every KME, or ``kmes``, with ``hubs``, or with all."""
         kits: list[tuple[str, bytes]] = []
         for hub in self.hub_names if hubs is None else hubs:
             with open_hub(config.load_hub(self.home(hub))) as opened:
-                for kme, kind in self.kmes.items():
-                    units = TABLE_UNITS if kind is PadKind.TABLE else 0
+                for kme in self.kmes if kmes is None else kmes:
+                    kind = self.kmes[kme]
+                    units = self.table_units if kind is PadKind.TABLE else 0
                     order = KitOrder(
                         self.realm,
                         HubName(hub),
@@ -115,14 +125,14 @@ class Homes:
                         units_to_kme=units,
                     )
                     kit = io.BytesIO()
-                    opened.create_kit(order, kit, lambda: None, replace=False, progress=lambda _: None)
+                    opened.create_kit(order, kit, lambda: None, replace=replace, progress=lambda _: None)
                     kits.append((kme, kit.getvalue()))
         for kme in self.kmes:
             with open_kme(config.load_kme(self.home(kme))) as home:
                 for owner, data in kits:
                     if owner == kme:
                         home.import_kit(
-                            io.BytesIO(data), lambda: Secret(b""), replace=False, progress=lambda _: None
+                            io.BytesIO(data), lambda: Secret(b""), replace=replace, progress=lambda _: None
                         )
 
 
@@ -146,16 +156,21 @@ class Network:
 
     def start(self, *names: str) -> None:
         """Start daemons and wait until each says where it listens."""
+        self.launch(*names)
+        for name in names:
+            until(partial(self.is_up, name), name)
+
+    def launch(self, *names: str) -> None:
+        """Start daemons."""
         for name in names:
             kind = "hub" if name in self.homes.hub_names else "kme"
             (self.homes.home(name) / "ports.json").unlink(missing_ok=True)
             with (self.homes.base / f"{name}.log").open("ab") as log:
                 argv = [sys.executable, "-m", "skex", "--home", str(self.homes.home(name)), kind, "run"]
                 self.running[name] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        for name in names:
-            until(partial(self._is_up, name), name)
 
-    def _is_up(self, name: str) -> bool:
+    def is_up(self, name: str) -> bool:
+        """Whether a daemon says where it listens."""
         assert self.running[name].poll() is None, self.log(name)[-2000:]
         return (self.homes.home(name) / "ports.json").exists()
 
@@ -225,9 +240,9 @@ class Network:
 
 
 @contextlib.contextmanager
-def network(base: Path) -> Iterator[Network]:
+def network(base: Path, **options: Any) -> Iterator[Network]:
     """Five hubs and two KMEs, enrolled, none running yet; all of them ended behind the block."""
-    made = Homes(base)
+    made = Homes(base, **options)
     made.enrol()
     daemons = Network(made)
     try:

@@ -225,6 +225,9 @@ ROLLBACK_NOTICED: Final = _kind(
     "An end of a link was seen further than it is now: a restore or a clone.",
     {"from": WORD, "note": TEXT},
 )
+ROLLBACK_SETTLED: Final = _kind(
+    _P, "rollback-settled", "An operator has dealt with a rollback: keys are delivered again."
+)
 PAD_JUMPED: Final = _kind(
     _P, "pad-jumped", "A pad was taken up further on than it was left.", {"from": WORD, "note": TEXT}
 )

@@ -284,6 +284,14 @@ ROLLBACK_FOUND: Final = _store(
     effect="The link is frozen. Where this end's own files prove it, or as many hubs as the threshold say so,"
     " every undelivered key is revoked at both ends.",
 )
+ROLLBACK_NONE: Final = _refused(
+    "rollback-none", "No rollback of this KME was found.", "There is nothing to settle; nothing was changed."
+)
+ROLLBACK_UNSETTLED: Final = _refused(
+    "rollback-unsettled",
+    "A link of this KME is still the one that was rolled back.",
+    "Enrol each of these links again with a new kit of its hub (skex kit import --replace), then settle.",
+)
 LINK_BUSY: Final = _refused(
     "link-busy",
     "The link's queue is full.",

@@ -10,7 +10,8 @@ from skex.base import limits
 from skex.base.ids import HubName, KmeName
 from skex.cli import running, values
 from skex.cli.common import Noun, result, talk
-from skex.cli.homes import home
+from skex.cli.homes import home, kme_config
+from skex.daemon.enrolment import open_kme
 from skex.daemon.homes import init_kme
 from skex.daemon.options import Endpoint, parse_endpoint
 
@@ -69,6 +70,25 @@ def init(
     init_kme(home(), name, stated)
     talk("Next: policy.toml, then 'skex kit import' for the kit of each hub.")
     result({"kme": name, "home": str(home())}, f"Made the home of {name} in {home()}.")
+
+
+@kme.command("settle")
+def settle() -> None:
+    r"""Let a KME deliver keys again that was found to be rolled back (the KME must be stopped).
+
+    \b
+    After a rollback a KME delivers nothing, until somebody
+      1. has found out how an older copy came to run, and that no other copy does;
+      2. has enrolled every frozen link again: skex kit create and skex kit import, with --replace;
+      3. says so with this command.
+
+    Keys that were revoked stay revoked. If hubs still know of a later state, the next start finds out.
+    """
+    config = kme_config()
+    with open_kme(config) as opened:
+        opened.settle()
+    talk("Start the KME: it delivers once enough hubs have shown no rollback.")
+    result({"kme": config.name, "settled": True}, f"The rollback of {config.name} is settled.")
 
 
 for command in running.KME_COMMANDS:

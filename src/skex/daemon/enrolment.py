@@ -31,6 +31,7 @@ from skex.enrol.creating import KitOrder, MadeKit
 from skex.enrol.importing import ImportedKit, Importer, from_passphrase
 from skex.enrol.kit import KitHeader
 from skex.enrol.links import NewLink, Site
+from skex.protocol.changes import RollbackSettled
 from skex.protocol.realm import HeldRealm, check_succession
 from skex.runtime import clock, entropy
 from skex.runtime.auditfile import open_audit
@@ -234,6 +235,19 @@ class KmeHome(_Home):
             self._evidence.activated(imported.header.parsed_realm.name)
         self.sweep()
         return imported
+
+    def settle(self) -> None:
+        """Let this KME deliver again after a rollback; hubs that still know better say so at its start.
+
+        Raises ``Refused``: rollback-none, rollback-unsettled.
+        """
+        if self._kme_store.load(clock.now()).rollback_found is None:
+            raise Refused(codes.ROLLBACK_NONE)
+        frozen = [one.link.hub for one in self.links() if codes.ROLLBACK_FOUND.name in one.frozen]
+        if frozen:
+            raise Refused(codes.ROLLBACK_UNSETTLED, ", ".join(sorted(frozen)))
+        self._evidence.settled()
+        self._kme_store.commit([[RollbackSettled()]])
 
 
 @contextmanager

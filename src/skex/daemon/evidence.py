@@ -78,6 +78,10 @@ class Evidence:
         details = {"epoch": realm.epoch, "threshold": realm.threshold}
         self._emit(Event(events.REALM_CHANGED, self._actor, (Subject.realm(realm.name),), details=details))
 
+    def settled(self) -> None:
+        """Somebody says that a rollback was dealt with."""
+        self._emit(Event(events.ROLLBACK_SETTLED, self._actor))
+
     def backed_up(self, backup_id: bytes) -> None:
         """A backup is about to be written: state leaves this home."""
         self._emit(backup_made(backup_id, self._actor))

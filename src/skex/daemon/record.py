@@ -105,8 +105,10 @@ def of_kme(notice: kme.KmeNotice) -> Event | None:
             event = Event(events.KEYS_REVOKED, subjects=(Subject.kme(name),))
         case realm.RealmInForce(realm=later):
             event = realm_changed(later)
-        case rollback.RevokeEverything() | rollback.FreezeLink():
-            event = Event(events.ROLLBACK_NOTICED)
+        case rollback.RevokeEverything(hubs=hubs):
+            event = Event(events.ROLLBACK_NOTICED, subjects=tuple(Subject.hub(name) for name in hubs))
+        case rollback.FreezeLink(hub=name):
+            event = Event(events.ROLLBACK_NOTICED, subjects=(Subject.hub(name),))
         case _:
             pass
     return event

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from skex.audit import events
 from skex.audit.fields import NETWORK
 from skex.base import codes
 from skex.base.errors import PeerFault
 from skex.base.ids import BatchId, HubName, Incarnation, KmeName, LinkId
 from skex.daemon import record
+from skex.protocol import rollback
 from skex.protocol.realm import RealmExpired
 from skex.protocol.receiver import TwoCandidates
+
+ONE, TWO = HubName("hub-1"), HubName("hub-2")
 
 
 def test_expiry_of_the_realm_is_recorded_with_its_code() -> None:
@@ -37,3 +42,24 @@ def test_peer_of_another_version_is_recorded_as_that_and_as_no_attack() -> None:
     assert stranger.kind is hub.kind is events.VERSION_REFUSED
     assert (stranger.actor, str(hub.actor)) == (NETWORK, "hub:hub-1")
     assert stranger.details == {"address": "192.0.2.1:7300"}
+
+
+@pytest.mark.parametrize(
+    ("notice", "hubs"),
+    [
+        (rollback.FreezeLink(ONE), ("hub-1",)),
+        (rollback.RevokeEverything("rollback-found", (ONE, TWO)), ("hub-1", "hub-2")),
+    ],
+)
+def test_the_record_of_a_rollback_names_the_hubs_that_said_so(
+    notice: rollback.RollbackNotice, hubs: tuple[str, ...]
+) -> None:
+    event = record.of_kme(notice)
+    assert event is not None
+    assert (event.kind, event.subject_ids()) == (events.ROLLBACK_NOTICED, {"hub": hubs})
+
+
+def test_the_record_of_this_kmes_own_evidence_names_nobody() -> None:
+    event = record.of_kme(rollback.RevokeEverything("pad-mark-contradicts", ()))
+    assert event is not None
+    assert event.subject_ids() == {}
