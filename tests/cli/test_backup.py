@@ -477,8 +477,15 @@ def test_log_that_shrinks_while_it_is_read_is_said(root: Path, monkeypatch: pyte
     assert refused("backup", "create", "-o", "b", *WORDS, "--home", "site-a") == (4, "file-io")
 
 
-def test_home_with_more_than_fits_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BACKUP_BYTES", 1000)
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [("BACKUP_BYTES", 1000), ("BACKUP_LINKS", 2), ("BACKUP_FILES", 2), ("BACKUP_MANIFEST_BYTES", 100)],
+)
+def test_home_with_more_than_fits_is_said(
+    root: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    """What a reader would refuse is not written: nobody would find out before it is needed."""
+    monkeypatch.setattr(limits, limit, value)
     assert refused("backup", "create", "-o", "b", *WORDS, "--home", "site-a") == (3, "backup-too-large")
 
 

@@ -278,7 +278,7 @@ BACKUP_BYTES: Final = 17_179_869_184
 """16 GiB: the audit log of years; who has more moves old segments to an archive."""
 BACKUP_MANIFEST_BYTES: Final = 16_777_216
 """The list of all links and files: the only part of a backup that is held in memory."""
-BACKUP_LINKS: Final = 65_536
+BACKUP_LINKS: Final = 131_072
 """Links of one home, removed ones included."""
 BACKUP_FILES: Final = 16_384
 """Files of one home: nearly all of them are segments of the audit log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import PurePosixPath
 
 import pytest
@@ -9,11 +10,15 @@ import pytest
 from skex.base import codes
 from skex.base.errors import Refused
 from skex.base.ids import HubName, KmeName, LinkId, RealmName
+from skex.daemon.backup.container import BackupReader, BackupWriter, DaemonKind, Header
 from skex.daemon.backup.contents import FileEntry, FileRole, Manifest, State, is_plain, path_in_backup
+from skex.daemon.backup.restoring import examine, unlock
+from skex.enrol.passphrase import parse_passphrase, stretch
 from skex.pad.kinds import PadKind
 from skex.store.links import LinkRecord
 from skex.wire.claim import Enrolment
 from skex.wire.codec import decode, encode
+from tests.unit.enrol.kit_support import CHEAP, PASSPHRASE
 
 LINK = LinkRecord(
     LinkId(b"link one"),
@@ -114,3 +119,52 @@ def test_files_outside_the_home_stand_apart() -> None:
     home = PurePosixPath("/var/lib/skex")
     assert path_in_backup(home / "tls/ca.pem", home) == "tls/ca.pem"
     assert path_in_backup(PurePosixPath("/etc/skex/policy.toml"), home) == "outside/etc/skex/policy.toml"
+
+
+# ── what is sealed under the right passphrase, and still wrong ──────────────────────────────────
+def sealed(content: bytes) -> BackupReader:
+    """The attacker knows the passphrase."""
+    header = Header(bytes(16), DaemonKind.KME, "site-a", None, 1, len(content), bytes(16), CHEAP)
+    sink = io.BytesIO()
+    passphrase = parse_passphrase(PASSPHRASE)
+    writer = BackupWriter(sink, header, stretch(passphrase, header.salt, header.cost))
+    writer.write(content)
+    writer.finish()
+    return BackupReader(io.BytesIO(sink.getvalue()))
+
+
+def framed(one: Manifest, files: bytes = b"") -> bytes:
+    encoded = one.to_bytes()
+    return len(encoded).to_bytes(4, "big") + encoded + files
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(4),
+        b"\x01\x00\x00\x01manifest",
+        b"\x00",
+        framed(manifest("policy.toml"), b"ab"),
+        framed(manifest("policy.toml"), b"abcd"),
+        framed(manifest("policy.toml"))[:-1],
+    ],
+    ids=[
+        "no manifest",
+        "endless manifest",
+        "no length",
+        "a file too short",
+        "a file too long",
+        "cut manifest",
+    ],
+)
+def test_content_that_its_manifest_does_not_fit_is_refused(content: bytes) -> None:
+    with pytest.raises(Refused, match="backup-malformed"):
+        unlock(sealed(content), parse_passphrase(PASSPHRASE))
+
+
+def test_content_that_its_manifest_fits_is_opened() -> None:
+    reader = sealed(framed(manifest("policy.toml"), b"abc"))
+    contents = unlock(reader, parse_passphrase(PASSPHRASE))
+    assert contents.manifest == manifest("policy.toml")
+    assert contents.awaiting == (LINK,)
+    examine(reader, contents)

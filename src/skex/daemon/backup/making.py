@@ -85,7 +85,7 @@ def make(
     manifest = Manifest(skex.__version__, state, tuple(part.entry for part in parts))
     encoded = manifest.to_bytes()
     size = LENGTH_BYTES + len(encoded) + sum(part.entry.size for part in parts)
-    _check_bounds(len(encoded), len(parts), size)
+    _check_bounds(len(encoded), len(state.links), len(parts), size)
     header = Header(
         backup_id=backup_id,
         daemon=DaemonKind.HUB if isinstance(config, HubConfig) else DaemonKind.KME,
@@ -111,10 +111,11 @@ def _realm_name(state: State) -> RealmName | None:
     return None if state.realm is None else Realm.from_bytes(state.realm).name
 
 
-def _check_bounds(manifest: int, files: int, content: int) -> None:
+def _check_bounds(manifest: int, links: int, files: int, content: int) -> None:
     """What a reader would refuse must not be written. Raises ``Refused`` (backup-too-large)."""
     for what, value, most in (
         ("bytes of links and paths", manifest, limits.BACKUP_MANIFEST_BYTES),
+        ("links", links, limits.BACKUP_LINKS),
         ("files", files, limits.BACKUP_FILES),
         ("bytes", content, limits.BACKUP_BYTES),
     ):

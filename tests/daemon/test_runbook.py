@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -99,7 +100,8 @@ class System:
 
     def close(self) -> None:
         for path in (self.base / "run").glob("*.pid"):
-            os.kill(int(path.read_text()), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.read_text()), signal.SIGKILL)
 
 
 @pytest.fixture
