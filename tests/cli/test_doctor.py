@@ -314,6 +314,17 @@ def test_missing_and_malformed_certificates_are_found(site: Site) -> None:
     assert str(file) in failures(run(site.home(KME)))["door"]
 
 
+def test_revocation_list_that_expired_is_found(site: Site) -> None:
+    file = site.home(KME) / "kme.toml"
+    file.write_text(file.read_text().replace('#revoked = ""', 'revoked = "tls/crl.pem"'))
+    crl = site.home(KME) / "tls" / "crl.pem"
+    for ago, sentence in ((timedelta(), ""), (timedelta(days=9), "expired on")):
+        crl.write_bytes(ca.revocation_list(site.authority, [], 1, 7, now=clock.wall() - ago))
+        assert sentence in failures(run(site.home(KME))).get("door", "")
+    crl.write_text("no list")
+    assert "not revocation lists" in failures(run(site.home(KME)))["door"]
+
+
 def test_broken_policy_line_is_found_with_its_number(site: Site) -> None:
     file = site.home(KME) / "policy.toml"
     lines = file.read_text().splitlines()

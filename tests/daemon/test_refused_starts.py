@@ -9,6 +9,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from skex.cli import skex_command
 from skex.cli.common import exit_code
 from skex.daemon import homes
 from skex.daemon.options import Endpoint
+from skex.enrol.ca import revocation_list
 from skex.pad.kinds import PadKind
-from skex.runtime import logs
+from skex.runtime import clock, logs
 from skex.runtime.lock import HomeLock
 from tests.support.network import Homes
 
@@ -110,6 +112,17 @@ def no_certificate(home: Path, made: Homes) -> None:
     (home / "tls" / "server.pem").unlink()
 
 
+def no_revocation_list(home: Path, made: Homes) -> None:
+    configuration = home / "kme.toml"
+    configuration.write_text(configuration.read_text().replace('#revoked = ""', 'revoked = "tls/crl.pem"'))
+
+
+def old_revocation_list(home: Path, made: Homes) -> None:
+    no_revocation_list(home, made)
+    made_at = clock.wall() - timedelta(days=9)
+    (home / "tls" / "crl.pem").write_bytes(revocation_list(made.pki.authority, [], 1, 7, now=made_at))
+
+
 BOTH = ("north", "hub-1")
 CASES = [
     *((name, in_use, codes.HOME_IN_USE) for name in BOTH),
@@ -125,6 +138,8 @@ CASES = [
     ("hub-1", port_in_use, codes.LISTEN_ADDRESS),
     ("north", port_in_use, codes.DOOR_ADDRESS),
     ("north", no_certificate, codes.DOOR_CERTIFICATES),
+    ("north", no_revocation_list, codes.DOOR_CERTIFICATES),
+    ("north", old_revocation_list, codes.DOOR_CERTIFICATES),
 ]
 
 

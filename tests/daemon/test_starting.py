@@ -52,6 +52,18 @@ def test_a_failure_that_nobody_waited_for_makes_no_noise_of_its_own() -> None:
     assert said == []
 
 
+def test_one_thing_that_fails_at_the_end_does_not_keep_the_others_from_it() -> None:
+    ended: list[str] = []
+
+    def fail() -> None:
+        ended.append("scrub")
+        raise StoreFault(codes.STORE_FULL)
+
+    with pytest.raises(StoreFault), closing(lambda: ended.append("close")), closing(fail):
+        pass
+    assert ended == ["scrub", "close"]
+
+
 def test_what_closing_raises_never_hides_why_the_end_came() -> None:
     def close() -> None:
         raise StoreFault(codes.AUDIT_IO, "an earlier write failed")

@@ -47,13 +47,16 @@ class AuditConfig:
 
 @dataclass(frozen=True, slots=True)
 class Etsi014Config:
-    """The ETSI GS QKD 014 door. ``identity`` says which field of a certificate names the SAE."""
+    """The ETSI GS QKD 014 door. ``identity`` says which field of a certificate names the SAE;
+    ``revoked`` is None where no revocation lists are used.
+    """
 
     enabled: bool
     listen: Endpoint
     certificate: Path
     key: Path
     client_ca: Path
+    revoked: Path | None
     identity: str
 
 
@@ -205,9 +208,16 @@ KME: Final = Layout(
             "the CA of the SAEs' certificates",
         ),
         Option(
+            "etsi014.revoked",
+            options.OPTIONAL_PATH,
+            options.NO_PATH,
+            "",
+            "the revocation lists of that CA (PEM); read at start and by skex kme reload",
+        ),
+        Option(
             "etsi014.identity",
-            options.choice("common-name", "dns", "uri", "email"),
-            "common-name",
+            options.choice("uri", "common-name", "dns", "email"),
+            "uri",
             "",
             "the field of a client's certificate that names the SAE",
         ),
@@ -378,6 +388,7 @@ def parse_kme(data: bytes, file: str, home: Path) -> KmeConfig:
             certificate=home / stated["etsi014.certificate"],
             key=home / stated["etsi014.key"],
             client_ca=home / stated["etsi014.client_ca"],
+            revoked=_optional(home, stated["etsi014.revoked"]),
             identity=stated["etsi014.identity"],
         ),
         keys=keys,
@@ -387,6 +398,10 @@ def parse_kme(data: bytes, file: str, home: Path) -> KmeConfig:
         audit=_audit(stated, home),
         allow_root=stated["run.allow_root"],
     )
+
+
+def _optional(home: Path, stated: Path) -> Path | None:
+    return None if stated == options.NO_PATH else home / stated
 
 
 def _read(file: Path) -> bytes:

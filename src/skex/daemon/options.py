@@ -151,6 +151,20 @@ def _read_path(value: Any) -> Path:
 
 PATH: Final = Kind(_read_path, lambda value: quoted(str(value)), "a path; a relative one starts at the home")
 
+NO_PATH: Final = Path()
+"""What an optional path is that nobody stated."""
+
+
+def _read_optional_path(value: Any) -> Path:
+    return NO_PATH if value == "" else _read_path(value)
+
+
+OPTIONAL_PATH: Final = Kind(
+    _read_optional_path,
+    lambda value: quoted("" if value == NO_PATH else str(value)),
+    'a path, or "" for none; a relative one starts at the home',
+)
+
 
 def _endpoint(lowest_port: int, what: str) -> Kind:
     def read(value: Any) -> Endpoint:

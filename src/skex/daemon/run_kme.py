@@ -20,6 +20,7 @@ from skex.daemon.admin import AdminSocket, Upload, caller
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_kme
 from skex.daemon.claims import LinkClaims
+from skex.daemon.conduct import Seldom
 from skex.daemon.config import KmeConfig
 from skex.daemon.enrolling import CalledRealms, Enrolling, PassphraseWanted, flag, stated_key
 from skex.daemon.enrolment import StoredRealms, StoreRegistry
@@ -43,6 +44,7 @@ from skex.daemon.starting import (
 )
 from skex.delivery.etsi014.context import server_context
 from skex.delivery.etsi014.identity import IdentityField
+from skex.delivery.etsi014.revocations import check_revocations
 from skex.delivery.etsi014.server import Access, Door, DoorSettings
 from skex.enrol.collecting import Verdict
 from skex.enrol.importing import Stretched
@@ -64,6 +66,8 @@ from skex.store.kme import KmeStore
 from skex.wire.realm import Realm
 
 _INCARNATION_BYTES = 16
+HANDSHAKES_A_MINUTE = 10
+"""Failed handshakes that are logged one by one; the next line says how many were left out."""
 _log = logging.getLogger("skex.kme")
 
 
@@ -213,7 +217,9 @@ class _Composition:
 
     def _door_context(self) -> ssl.SSLContext:
         settings = self._config.etsi014
-        return server_context(settings.certificate, settings.key, settings.client_ca)
+        if settings.revoked is not None:
+            check_revocations(settings.revoked, settings.client_ca, clock.wall())
+        return server_context(settings.certificate, settings.key, settings.client_ca, settings.revoked)
 
     def _addresses(self) -> Mapping[HubName, Endpoint]:
         """Where hubs are: the realm file's addresses, unless the configuration says otherwise."""
@@ -368,10 +374,16 @@ class _Proof(Enum):
 
 
 class _DoorLog:
-    """``DoorEvents``: access to the log, failures of authentication to the audit log too."""
+    """``DoorEvents``: access to the log, failures of authentication to the audit log too.
 
-    def __init__(self, emit: Callable[[Event], None]) -> None:
+    Handshakes fail as often as strangers like: a few a minute are logged one by one, then their number.
+    """
+
+    def __init__(self, emit: Callable[[Event], None], now: Callable[[], float] = clock.now) -> None:
         self._emit = emit
+        self._now = now
+        self._seldom = Seldom(HANDSHAKES_A_MINUTE)
+        self._left_out = 0
 
     def request_answered(self, access: Access) -> None:
         """A request got its answer."""
@@ -381,9 +393,12 @@ class _DoorLog:
                 "peer": access.address,
                 "sae": access.caller,
                 "operation": access.operation,
+                "method": access.method,
                 "other": access.other,
                 "status": access.status,
                 "code": access.code,
+                "detail": access.detail,
+                "ignored": list(access.ignored),
                 "keys": access.keys,
                 "seconds": round(access.seconds, 4),
             },
@@ -391,7 +406,12 @@ class _DoorLog:
 
     def handshake_failed(self, address: str, reason: str) -> None:
         """Somebody did not prove who they are."""
-        _log.warning("handshake failed", extra={"peer": address, "reason": reason})
+        if self._seldom.passes(self._now()):
+            extra = {"peer": address, "reason": reason, "left_out": self._left_out}
+            _log.warning("handshake failed", extra=extra)
+            self._left_out = 0
+        else:
+            self._left_out += 1
         self._emit(
             Event(
                 events.AUTHENTICATION_FAILED,

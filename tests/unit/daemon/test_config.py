@@ -15,6 +15,7 @@ from skex.daemon import config, config_text, options
 from skex.daemon.config import HUB, KME, load_hub, load_kme, parse_hub, parse_kme
 from skex.daemon.options import Endpoint, Layout, Reader, Wrong
 from skex.delivery.etsi014.identity import IdentityField
+from skex.delivery.etsi014.server import DoorSettings
 from skex.keys.settings import KeySettings
 
 HOME = Path("/srv/skex")
@@ -102,6 +103,14 @@ def test_every_option_that_is_stated_is_read() -> None:
 def test_identity_fields_are_those_of_the_door() -> None:
     for field in IdentityField:
         assert kme(f'name = "a"\n[etsi014]\nidentity = "{field.value}"').etsi014.identity == field.value
+
+
+def test_door_names_saes_by_uri_and_uses_no_revocation_list_unless_told() -> None:
+    read = kme('name = "a"').etsi014
+    assert (read.identity, read.revoked) == (DoorSettings().identity.value, None)
+    assert kme('name = "a"\n[etsi014]\nrevoked = ""').etsi014.revoked is None
+    stated = kme('name = "a"\n[etsi014]\nrevoked = "tls/crl.pem"')
+    assert stated.etsi014.revoked == stated.home / "tls/crl.pem"
 
 
 # ── mistakes ────────────────────────────────────────────────────────────────────────────────────

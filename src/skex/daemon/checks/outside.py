@@ -14,11 +14,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from skex.audit.chain import Record
-from skex.base.errors import SkexError
+from skex.base.errors import DeliveryFault, SkexError
 from skex.base.ids import HubName
 from skex.daemon.checks.findings import Finding, Subject, fail, fault, ok, warn
-from skex.daemon.config import HubConfig, KmeConfig
+from skex.daemon.config import Etsi014Config, HubConfig, KmeConfig
 from skex.daemon.options import Endpoint, parse_endpoint
+from skex.delivery.etsi014.revocations import check_revocations
 from skex.runtime.auditfile import lines_of, segments, verify
 
 _CONNECT_SECONDS: Final = 3.0
@@ -113,11 +114,22 @@ def door(subject: Subject) -> Iterator[Finding]:
         *(one for ca in authorities for one in _valid(subject, ca, f"{files.client_ca.name}")),
         *_named(chain[0], settings.name),
         *_issued(chain, authorities),
+        *_revocations(files, subject.now.wall),
     ]
     yield from found
     if not found:
         until = chain[0].not_valid_after_utc.date().isoformat()
         yield ok("door", f"The door's certificate is valid until {until}.")
+
+
+def _revocations(files: Etsi014Config, now: datetime) -> Iterator[Finding]:
+    if files.revoked is None:
+        return
+    try:
+        check_revocations(files.revoked, files.client_ca, now)
+    except DeliveryFault as error:
+        mend = 'Get the authority\'s current list, or set etsi014.revoked to "" to use none.'
+        yield fail("door", f"The revocation list cannot be used: {error.detail}.", mend)
 
 
 def _valid(subject: Subject, certificate: x509.Certificate, what: str) -> Iterator[Finding]:
