@@ -120,9 +120,10 @@ class DemoRealm:
         with (home / "kme.toml").open("a") as file:
             file.write(f'\n[[reserve]]\npeer = "{peer}"\nlow = {RESERVE_KEYS // 2}\nhigh = {RESERVE_KEYS}\n')
         (home / "policy.toml").write_text(default_kme_policy([peer], [SAES[kme]], [SAES[peer]]))
-        for hub in HUBS:
-            await self._skex("kit", "import", self._kit(hub, kme), home=kme)
-            self._kit(hub, kme).unlink()
+        kits = [self._kit(hub, kme) for hub in HUBS]
+        await self._skex("kit", "import", *kits, home=kme)
+        for kit in kits:
+            kit.unlink()
 
     def _configure(self, name: str, file: str) -> None:
         """Daemons refuse root unless they are told; where the demonstration is root, they must be too."""

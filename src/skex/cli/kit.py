@@ -200,7 +200,7 @@ def _tell(last: dict[str, Any], files: tuple[Path, ...], *, is_running: bool) ->
     else:
         talk("The realm is in force: start the KME.")
     names = ", ".join(str(file) for file in files)
-    talk(f"Destroy {names} and every copy of it now: whoever has one can read this link.")
+    talk(f"Destroy {names} and every copy now: whoever has one can read the link.")
 
 
 def _units(both: int | None, to_hub: int | None, to_kme: int | None) -> tuple[int, int]:
