@@ -20,8 +20,8 @@ def test_establish_measures_a_whole_realm_and_leaves_nothing_behind(tmp_path: Pa
     homes.mkdir()
     arguments = ["--batch", str(BATCH), "--depth", "2", "--seconds", "0.3", "--json"]
     places = ["--directory", str(homes), "--output", str(output)]
-    done = CliRunner().invoke(skex_command, ["bench", "establish", *arguments, *places])
-    assert done.exit_code == 0, done.output + repr(done.exception)
+    done = CliRunner().invoke(skex_command, ["--debug", "bench", "establish", *arguments, *places])
+    assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert json.loads(output.read_text()) == report
     assert list(homes.iterdir()) == []

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -97,6 +98,8 @@ class KeyHistories(RuleBasedStateMachine):
             self.lives.close()
 
 
+# Each example is a whole net of daemons' cores, so there are fewer of them.
+KeyHistories.TestCase.settings = settings(max_examples=settings().max_examples // 4)
 TestKeyHistories = KeyHistories.TestCase
 
 

@@ -24,7 +24,7 @@ from skex.cli.common import Noun, result, talk
 from skex.cli.files import PUBLIC, write_new
 from skex.runtime import clock
 
-_WARM_UP_BATCHES: Final = 5
+_WARM_UP_SECONDS: Final = 0.2
 _LIFETIME: Final = 3600
 _PAUSE_SECONDS: Final = 0.01
 """After a refusal, before the next try."""
@@ -126,8 +126,7 @@ def establish(
 async def _measure(realm: BenchRealm, load: _Load) -> Mapping[str, Any]:
     async with realm.running():
         sender = realm.kmes[NORTH]
-        for _ in range(_WARM_UP_BATCHES):
-            await load.establish(sender)
+        await _work(sender, load, clock.now() + _WARM_UP_SECONDS, _Tally())
         return await _measured(realm, sender, load)
 
 

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import click
 
-from skex.base import codes
 from skex.base.errors import Refused
 from skex.base.ids import HubName, KmeName, RealmName
 from skex.base.secret import Secret
@@ -129,10 +128,8 @@ class BenchRealm:
             while True:
                 try:
                     return await self.kmes[NORTH].engine.root(SOUTH)
-                except Refused as refused:
-                    if refused.code is not codes.RECEIVER_ABSENT:
-                        raise
-                await asyncio.sleep(_POLL_SECONDS)
+                except Refused:
+                    await asyncio.sleep(_POLL_SECONDS)
 
     def _run_kme(self, kme: KmeName) -> Coroutine[Any, Any, None]:
         settings: KmeConfig = config.load_kme(self._root / kme)
