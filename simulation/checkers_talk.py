@@ -52,7 +52,7 @@ class OneConfirm(Checker):
     """``v`` is a one-time key."""
 
     name = "one-confirm"
-    rule = "4.5: v authenticates one fixed CONFIRM per batch, resent identically, and nothing else"
+    rule = "4.5: the one-time key v authenticates one fixed CONFIRM per batch, and nothing else"
 
     def __init__(self) -> None:
         self._confirms: dict[tuple[int, KmeName, BatchId], messages.Confirmation] = {}

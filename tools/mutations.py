@@ -48,14 +48,12 @@ def _planted() -> str:
             one.meaning,
             f"`{one.caught_by}`",
             f"`{one.setting}`",
-            ", ".join(map(str, one.seeds)),
+            str(one.seeds),
             f"{one.steps:,}",
         )
         for one in PLANTED
     )
-    return _table(
-        ("Planted bug", "What it is", "Caught by", "Setting", "From each of seeds", "Within steps"), rows
-    )
+    return _table(("Planted bug", "What it is", "Caught by", "Setting", "Within seeds", "Within steps"), rows)
 
 
 def _settings() -> str:

@@ -9,19 +9,24 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol
+from types import SimpleNamespace
+from typing import Protocol, cast
 
 import pytest
 
 from simulation.chance import Chance
-from simulation.checkers_keys import Books
+from simulation.checkers_keys import Books, FirstAnswerStays
+from simulation.exchange import ALICE, BOB, Exchange, hub_name
+from simulation.machines import Machine
 from simulation.network import Wire
 from simulation.world import World, make_realm
 from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName
 from skex.crypto import gf256, sharing
 from skex.crypto.tag import end_to_end_tag
+from skex.protocol.traffic import FromHub
 from skex.wire import messages
 from skex.wire.context import CompactContext, Context
+from tests.properties.keys_lives import Busy
 from tests.simulation.mutations import two_element_blocks
 from tests.unit.crypto import reference
 
@@ -168,3 +173,46 @@ class Dwindling(World):
         if not faults:
             self.down = set()
         super().step(faults=faults)
+
+
+class Restless(Busy):
+    """The receiver's KME dies and starts, again and again, and applications ask for the same keys anew."""
+
+    def _fault(self) -> None:
+        self.lives.restart("south")
+        self.lives.wait(1.0)
+        for given in self.lives.given[-3:]:
+            self.lives.fetch(given.slaves[0], given, given.keys)
+
+
+class RolledBackSender:
+    """A restored sender has lost a batch; a hub repeats the CONFIRM, and its Void comes after its Ok."""
+
+    def __init__(self, seed: int) -> None:
+        self.steps = 0
+        self._exchange = Exchange(seed=seed)
+        self._checker = FirstAnswerStays()
+        self._receiver = cast("Machine", SimpleNamespace(name=BOB))
+        self._seen = 0
+
+    def run(self, steps: int) -> None:
+        """So many batches."""
+        for _ in range(steps):
+            self.steps += 1
+            self._batch()
+
+    def _batch(self) -> None:
+        exchange = self._exchange
+        image = len(exchange.sent.changes)
+        exchange.establish()
+        exchange.run()
+        confirm = [one for _, one in exchange.carried if isinstance(one, messages.Confirm)][-1]
+        del exchange.sent.changes[image:]
+        exchange.start_alice()
+        exchange.link(*(hub_name(number) for number in range(1, 6)), only=ALICE)
+        kept = messages.Confirmed(BOB, confirm.confirmation)
+        exchange.tell(ALICE, FromHub(hub_name(5), 0, kept))
+        exchange.run()
+        committed = exchange.received.changes[self._seen :]
+        self._seen = len(exchange.received.changes)
+        self._checker.committed(self._receiver, committed)

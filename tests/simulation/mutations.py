@@ -6,6 +6,7 @@ steps within which a checker must see each bug stand in ``mutation_table``.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from skex.base.ids import BatchId, Coordinate, HubName, Incarnation, KmeName, Li
 from skex.base.secret import Secret
 from skex.crypto import gf256, kdf, mac, sharing
 from skex.crypto.ghash import ghash
+from skex.keys.engine import Engine
 from skex.pad.kinds import PadKind, Prepared
 from skex.pad.layout import write_slot
 from skex.pad.material import R_BYTES, GrantMaterial, TableMaterial
@@ -24,11 +26,12 @@ from skex.pad.table import _STATE, TablePad
 from skex.pad.taking import TakingPad
 from skex.protocol import changes, establishment, link, preface_hub, preface_kme, session
 from skex.protocol.assign import Assigner
-from skex.protocol.assignee import Assignee
+from skex.protocol.assignee import Assignee, KeysGone
 from skex.protocol.establishment import SharedSecret
 from skex.protocol.gathering import BatchKey, Gathering, Offer
 from skex.protocol.holding import HeldState
 from skex.protocol.hub import HubRelay
+from skex.protocol.keysets import KeySet
 from skex.protocol.kme import KmeCore
 from skex.protocol.peer import PeerMessages
 from skex.protocol.receiver import Receiver
@@ -41,6 +44,7 @@ from skex.wire.peer import Ok
 from skex.wire.record import RecordHeader
 
 Patch = pytest.MonkeyPatch
+_WRITTEN_AFTER = 2.0
 Apply = Callable[[Patch], None]
 
 
@@ -419,3 +423,26 @@ def hub_keeps_shares(patch: Patch) -> None:
         relay(self, arrival, share, now)
 
     patch.setattr(HubRelay, "_share", spool)
+
+
+# ── the key service ─────────────────────────────────────────────────────────────────────────────
+def handed_out_before_committed(patch: Patch) -> None:
+    """A slave gets its keys at once, and the delivery is written down when there is time."""
+
+    async def hand_out(self: Engine, claimed: Any, wanted: Any) -> Any:
+        del wanted
+        secrets = await self._ports.read_keys(changes.Role.RECEIVER, claimed.sender, claimed.ranges)
+
+        async def write_down() -> None:
+            await asyncio.sleep(_WRITTEN_AFTER)
+            keys = KeySet(claimed.ranges).ranges()
+            delivered = changes.KeysDelivered(changes.Role.RECEIVER, claimed.sender, keys, claimed.caller)
+            await self.commit((delivered,))
+            gone = self.held.settle(claimed)
+            if gone:
+                self.handle(KeysGone(claimed.sender, gone))
+
+        self.spawn(write_down(), "writing a delivery down")
+        return secrets
+
+    patch.setattr(Engine, "hand_out", hand_out)
