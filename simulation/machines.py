@@ -285,8 +285,12 @@ class Machine:
         self.disk.crash()
 
     def look_up(self, link_id: LinkId) -> LinkProfile:
-        """As the preface asks."""
-        return self.links[link_id].profile(self.realm.name)
+        """As the preface asks: a link that nobody enrolled is answered like any other, and gets no proof."""
+        link = self.links.get(link_id)
+        if link is not None:
+            return link.profile(self.realm.name)
+        nobody = Parties(self.realm.name, link_id, KmeName("nobody"), HubName("nobody"))
+        return LinkProfile(nobody, Secret(self.chance.randbytes(64)), PadKind.DERIVED, 1, 1, decoy=True)
 
     def claim(self, end: LinkEnd, link_id: LinkId) -> Owned:
         """End an older connection, open the pads, state the marks."""

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from simulation.checkers import SCAN_STEPS, Checkers
-from simulation.world import make_realm
+from simulation.checkers_talk import SLACK_SECONDS
+from simulation.world import CALM_STEPS, REFILLED, make_realm
 from tests.simulation.mutation_table import PLANTED, SETTINGS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "simulation-mutations.md"
@@ -62,7 +63,21 @@ def _settings() -> str:
     return _table(("Setting", "What happens in it"), rows)
 
 
-PARTS: dict[str, Callable[[], str]] = {"checkers": _checkers, "planted": _planted, "settings": _settings}
+def _flow() -> str:
+    return (
+        "Besides these, a world compares what its stores hold, tries what its lying hubs could rebuild\n"
+        f"together, and lets the faults end: within {CALM_STEPS:,} steps each KME must have delivered keys\n"
+        f"again, and have {REFILLED} left in its reserve. Also while there are faults, a request ends at\n"
+        f"the latest {SLACK_SECONDS:.0f} seconds after its own deadline.\n"
+    )
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "checkers": _checkers,
+    "flow": _flow,
+    "planted": _planted,
+    "settings": _settings,
+}
 
 
 def regenerate(text: str) -> str:

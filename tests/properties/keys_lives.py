@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulation.chance import Chance
 from simulation.clockwork import ClockworkLoop
 from simulation.keynet import KeyNet, NetKme
 from simulation.rules import RuleBrokenError
@@ -213,67 +211,6 @@ class Lives:
         self.check()
         for end in self.net.ends.values():
             end.stop()
-
-
-class Busy:
-    """A seed decides: applications that never rest, and at times one fault that passes."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance = Chance(seed)
-        self.lives = Lives(seed, self.chance.choice([0.0, 0.01, 0.1]))
-        self.faults = Counter[str]()
-        self.steps = 0
-
-    def run(self, steps: int) -> None:
-        for name in NAMES:
-            self.lives.fill(name, on=True)
-        for _ in range(steps):
-            self.steps += 1
-            for _ in range(self.chance.randint(0, 3)):
-                self._work()
-            if self.chance.random() < 0.1:
-                self._fault()
-            self.lives.wait(self.chance.choice([0.0, 0.01, 0.1, 1.0]))
-            self.lives.check()
-        self.lives.check_flow()
-
-    def _work(self) -> None:
-        chance, lives = self.chance, self.lives
-        if lives.given and chance.random() < 0.5:
-            given = chance.choice(lives.given[-5:])
-            keys = chance.sample(given.keys, chance.randint(1, len(given.keys)))
-            lives.fetch(chance.choice(given.slaves), given, keys, chance.randint(1, 2))
-        else:
-            numbers = [chance.randint(1, 3) for _ in range(chance.randint(1, 6))]
-            lives.ask("north", "a", chance.choice(["b", "b", "ab"]), numbers, pause=chance.choice([0, 0.2]))
-        if lives.requests and chance.random() < 0.1:
-            chance.choice(lives.requests).task.cancel()
-
-    def _fault(self) -> None:
-        chance, lives = self.chance, self.lives
-        name = chance.choice(NAMES)
-        fault = chance.choice(["restart", "hubs", "deaf", "lie", "drain", "idle"])
-        self.faults[fault] += 1
-        if fault == "restart":
-            lives.restart(name)
-            lives.fill(name, on=True)
-        elif fault == "hubs":
-            down = chance.sample(ALL_HUBS, chance.randint(1, 4))
-            lives.take_down(down)
-            lives.wait(chance.choice([0.0, 1.0, 20.0, 70.0]))
-            lives.bring_up(down)
-        elif fault == "deaf":
-            lives.net[name].deaf = True
-            lives.wait(chance.choice([0.1, 3.0, 20.0, 70.0]))
-            lives.net[name].deaf = False
-        elif fault == "lie":
-            for hub in lives.net.hubs.values():
-                hub.lies = False
-            chance.choice(list(lives.net.hubs.values())).lies = True
-        elif fault == "drain":
-            lives.drain(name)
-        else:
-            lives.wait(200)
 
 
 def _run_background(end: NetKme) -> None:

@@ -26,7 +26,7 @@ from skex.crypto.tag import end_to_end_tag
 from skex.protocol.traffic import FromHub
 from skex.wire import messages
 from skex.wire.context import CompactContext, Context
-from tests.properties.keys_lives import Busy
+from tests.properties.keys_lives import NAMES, Lives
 from tests.simulation.mutations import two_element_blocks
 from tests.unit.crypto import reference
 
@@ -175,14 +175,44 @@ class Dwindling(World):
         super().step(faults=faults)
 
 
-class Restless(Busy):
-    """The receiver's KME dies and starts, again and again, and applications ask for the same keys anew."""
+class Restless:
+    """Applications that never rest, at a receiver whose KME dies and starts again and again.
 
-    def _fault(self) -> None:
+    After each start they ask once more for keys that they had.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.steps = 0
+        self._chance = Chance(f"restless {seed}")
+        self.lives = Lives(seed, self._chance.choice([0.0, 0.01, 0.1]))
+
+    def run(self, steps: int) -> None:
+        """So many things happen; then all is well, and keys must flow."""
+        for name in NAMES:
+            self.lives.fill(name, on=True)
+        for _ in range(steps):
+            self.steps += 1
+            self._work()
+            if self._chance.random() < 0.1:
+                self._restart()
+            self.lives.wait(self._chance.choice([0.0, 0.01, 0.1, 1.0]))
+            self.lives.check()
+        self.lives.check_flow()
+
+    def _work(self) -> None:
+        chance, given = self._chance, self.lives.given[-5:]
+        if given and chance.random() < 0.5:
+            one = chance.choice(given)
+            keys = chance.sample(one.keys, chance.randint(1, len(one.keys)))
+            self.lives.fetch(one.slaves[0], one, keys, chance.randint(1, 2))
+        else:
+            self.lives.ask("north", "a", "b", [chance.randint(1, 3) for _ in range(chance.randint(1, 4))])
+
+    def _restart(self) -> None:
         self.lives.restart("south")
         self.lives.wait(1.0)
-        for given in self.lives.given[-3:]:
-            self.lives.fetch(given.slaves[0], given, given.keys)
+        for one in self.lives.given[-3:]:
+            self.lives.fetch(one.slaves[0], one, one.keys)
 
 
 class RolledBackSender:

@@ -13,7 +13,6 @@ from simulation.rules import RuleBrokenError
 from simulation.scenarios import SCENARIOS, Scenario
 from simulation.world import World
 from skex.pad.kinds import PadKind
-from tests.properties.keys_lives import Busy
 from tests.simulation import adversaries, mutations
 from tests.simulation.link_walk import LinkWalk
 
@@ -162,7 +161,7 @@ def play(setting: Setting, seed: int, steps: int, plant: mutations.Apply | None 
             patch.setattr(World, "_calm", lambda _: None)
             plant(patch)
         world = setting.begin(seed)
-        if isinstance(world, Busy):
+        if isinstance(world, adversaries.Restless):
             stack.callback(world.lives.close)
         try:
             world.run(steps)
