@@ -10,10 +10,12 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 from skex.base import codes
 from skex.base.errors import ErrorCode
+from skex.cli import NOUNS, skex_command
 from skex.cli.realm import DESCRIPTION
 from skex.daemon.options import Reader
 
@@ -58,6 +60,18 @@ def test_error_book_has_every_code_once_with_all_that_it_must_say() -> None:
     for name, entry in entries:
         heads = re.findall(r"^- \*\*(.+?):\*\* \S", entry, re.MULTILINE)
         assert heads == ["Cause", "Effect", "Remedy", "Exit code", "Seen in"], name
+
+
+@pytest.mark.parametrize("code", codes.all_codes(), ids=lambda code: code.name)
+def test_commands_that_a_remedy_names_exist(code: ErrorCode) -> None:
+    """Who is told to run a command that does not exist is worse off than before."""
+    for words in re.findall(r"skex ([a-z0-9 -]+)", f"{code.hint} {code.effect}"):
+        noun, *verb = words.split()
+        assert noun in NOUNS, words
+        command = skex_command.get_command(click.Context(skex_command), noun)
+        if isinstance(command, click.Group):
+            assert verb, words
+            assert verb[0] in command.commands, words
 
 
 def test_no_code_is_without_use(manual: ModuleType) -> None:

@@ -319,7 +319,9 @@ CONNECTION_CLOSED: Final = _peer(
 
 # ── protocol: establishment ─────────────────────────────────────────────────────────────────────
 NOT_AUTHORISED: Final = _refused(
-    "not-authorised", "This is not allowed.", "Ask the operator which rule decides (skex policy test)."
+    "not-authorised",
+    "This is not allowed.",
+    "Ask the operator: the audit log there says what was refused, docs/policy.md how rules decide.",
 )
 REQUEST_UNKNOWN: Final = _refused(
     "request-unknown",
@@ -411,7 +413,7 @@ PEER_MESSAGE_INVALID: Final = _peer(
 PEER_QUEUE_FULL: Final = _refused(
     "peer-queue-full",
     "As many control messages as allowed wait for this peer.",
-    "Check why the peer does not answer (skex peer status); keys it still holds expire by themselves.",
+    "Check why the peer does not answer (skex kme status); keys it still holds expire by themselves.",
 )
 ASSIGN_UNANSWERED: Final = _refused(
     "assign-unanswered",
@@ -671,7 +673,7 @@ BACKUP_MALFORMED: Final = _refused(
 BACKUP_VERSION: Final = _refused(
     "backup-version",
     "The backup has a format that this skex does not know.",
-    "Install the version of skex that made it, or a later one.",
+    "Install the version that made it, or a later one.",
     effect=_NOT_RESTORED,
 )
 BACKUP_DAMAGED: Final = _refused(
