@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import stat
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from skex.base.ids import HubName
@@ -358,3 +360,33 @@ def test_a_daemon_stops_in_time_whatever_is_on_its_way_in(site: Site) -> None:
     site.daemons.start("north")
     done(*site.bring("--replace", name="stalled"))
     until(site.is_up, "the new link")
+
+
+def test_kits_renew_a_realm_file_that_is_too_old_without_a_restart(site: Site) -> None:
+    """Nothing is in force, so nobody is dialled, until kits of enough hubs agree again."""
+    enrolled(site)
+    hubs = site.daemons.homes.hub_names[:3]
+    threshold = site.daemons.ask("north", "status")[1]["threshold"]
+    assert site.daemons.stop("north") == {"north": 0}
+    with contextlib.closing(apsw.Connection(str(site.home("north") / "store.sqlite"))) as store:
+        store.execute("UPDATE realm SET accepted = accepted - 1000000000")
+    site.daemons.start("north")
+    status = site.daemons.ask("north", "status")[1]
+    assert (status["epoch"], status["ready"], status["healthy"]) == (None, False, False)
+    for number, hub in enumerate(hubs, 1):
+        done(*site.create("--replace", "--in-clear", name=hub, hub=hub))
+        imported = done(*site.bring("--replace", name=hub))
+        assert imported["in_force"] == (number >= threshold), imported
+        if not imported["in_force"]:
+            assert (imported["kits"], imported["needed"]) == (number, threshold)
+
+    def delivers() -> bool:
+        found = site.daemons.ask("north", "status")[1]
+        return bool(found["ready"] and found["healthy"] and found["epoch"])
+
+    until(delivers, "the KME's readiness")
+    assert site.events("north", "enrolment-activated")
+    # What was decided in memory is what the store says.
+    assert site.daemons.stop("north") == {"north": 0}
+    site.daemons.start("north")
+    until(delivers, "the KME's readiness after a restart")

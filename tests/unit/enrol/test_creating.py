@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 
 import pytest
@@ -7,8 +8,11 @@ import pytest
 from skex.base import codes, limits
 from skex.base.errors import LocalBug, Refused, StoreFault
 from skex.base.ids import Direction
+from skex.base.secret import Secret
 from skex.enrol.chunks import KitReader
-from skex.enrol.creating import KitOrder, create_kit
+from skex.enrol.creating import KitOrder, create_kit, write_kit
+from skex.enrol.importing import Importer
+from skex.enrol.kit import UnderPassphrase
 from skex.pad.kinds import PadKind
 from skex.wire.claim import Enrolment
 from tests.unit.enrol import kit_support as support
@@ -137,3 +141,42 @@ def test_store_that_fails_in_doubt_keeps_the_pads() -> None:
     with pytest.raises(StoreFault, match="store-io"):
         support.create(support.order(), end)
     assert len(end.pads()) == 2
+
+
+# ── beside a hub that runs ──────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("passphrase", [None, support.PASSPHRASE])
+def test_kit_that_is_written_first_makes_the_same_link_at_both_ends(
+    kind: PadKind, passphrase: str | None
+) -> None:
+    sink, synced = io.BytesIO(), list[int]()
+    written = write_kit(
+        support.order(kind=kind, passphrase=passphrase),
+        sink,
+        support.chance(1),
+        durable=lambda: synced.append(len(sink.getvalue())),
+    )
+    data = sink.getvalue()
+    assert synced == [len(data)]
+    hub, kme = End(), End()
+
+    def stretched(_: UnderPassphrase) -> Secret:
+        assert written.stretched is not None
+        return Secret(written.stretched.expose())
+
+    importer = Importer(support.KME, support.NOW, hub.site, support.KitRealms(hub.registry), stretched)
+    taken = importer.run(io.BytesIO(data))
+    imported = support.import_kit(data, kme)
+    assert taken.header == imported.header == written.made.header
+    assert taken.fingerprint == imported.fingerprint == written.made.fingerprint
+    link_id = taken.header.link_id
+    for direction in Direction:
+        assert hub.first_bytes(kind, link_id, direction) == kme.first_bytes(kind, link_id, direction)
+
+
+def test_kit_that_cannot_be_made_durable_is_a_fault_of_its_medium() -> None:
+    def pulled_out() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(StoreFault, match="kit-io"):
+        write_kit(support.order(), io.BytesIO(), support.chance(1), durable=pulled_out)
