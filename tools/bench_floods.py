@@ -195,10 +195,20 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def _attacks(network: Network) -> float:
+    """Connections of hub-1 that ended, however."""
+    text: str = network.ask("hub-1", "metrics")[1]
+    lines = [line for line in text.splitlines() if line.startswith("skex_hub_link_failures_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
 class _Watch:
     """The most memory that a process has while something happens; its processor time, its audit log."""
 
     def __init__(self, network: Network, name: str) -> None:
+        self._network = network
+        self._hub = name.startswith("hub")
+        self._attacks = _attacks(network) if self._hub else 0.0
         self._pid = network.running[name].pid
         self._audit = network.homes.home(name) / "audit"
         self._log = network.homes.base / f"{name}.log"
@@ -218,11 +228,14 @@ class _Watch:
     def result(self) -> dict[str, float]:
         self._over.set()
         self._thread.join()
-        share = (_cpu_seconds(self._pid) - self._cpu) / (clock.now() - self._at)
+        seconds = clock.now() - self._at
+        attacks = _attacks(self._network) - self._attacks if self._hub else 0
+        share = (_cpu_seconds(self._pid) - self._cpu) / seconds
         return {
             "resident_mib_most": self._most,
             "processor_share": round(share, 2),
             "log_and_audit_bytes": self._bytes() - self._written,
+            **({"connections_ended_per_second": round(attacks / seconds)} if self._hub else {}),
         }
 
 
@@ -273,7 +286,6 @@ def _floods(network: Network) -> dict[str, list[tuple[Callable[..., None], tuple
         "three greedy KMEs through every hub": list(greedy),
         "one KME that reconnects without end": [(_churning, (str(network.homes.home(GREEDY[0])), by_hub))],
         "junk at the ETSI 014 door": [(_door, (door,))],
-        "nobody, again": [],
     }
 
 
@@ -286,15 +298,17 @@ class _Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
-        self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 here, _ = self._listener.accept()
-                there = socket.create_connection(("127.0.0.1", self._to))
-                self.connections += 1
+                try:
+                    there = socket.create_connection(("127.0.0.1", self._to))
+                except OSError:  # the hub is not there yet
+                    here.close()
+                    continue
                 self._open += [here, there]
                 for source, sink in ((here, there), (there, here)):
                     threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
@@ -387,6 +401,11 @@ def _cut_and_count(network: Network, proxy: _Proxy, cuts: int, *, busy: bool) ->
     return {way: max(0, total) // cuts for way, total in lost.items()}
 
 
+def _new(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
 def main() -> int:
     """Measure, print one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -407,26 +426,26 @@ def main() -> int:
     }
     kinds = {"north": PadKind.DERIVED, "south": PadKind.DERIVED, **dict.fromkeys(GREEDY, PadKind.DERIVED)}
     with tempfile.TemporaryDirectory() as passing:
-        made = Homes(Path(passing) / "floods", kmes=kinds)
+        made = Homes(_new(Path(passing) / "floods"), kmes=kinds)
         made.enrol()
         network = Network(made)
         try:
             network.start(*made.hub_names, "north", "south")
             until(lambda: network.hubs_up("north") == network.hubs_up("south") == 5, "every link")
             network.new_key("north", "south")
-            Application(network).run(5.0)  # until what was in the reserve is used up
+            Application(network).run(15.0)  # until what was in the reserve is used up
             for name, floods in _floods(network).items():
+                alone = _measured(network, arguments.seconds)
                 with _flooding(*floods):
                     found = _measured(network, arguments.seconds)
+                found["keys_per_second_just_before"] = alone["keys_per_second"]
+                found["ratio"] = round(found["keys_per_second"] / max(0.1, alone["keys_per_second"]), 2)
                 document["results"][name] = found
                 print(f"{name}: {found}", file=sys.stderr, flush=True)
             document["status_of_the_hub"] = network.ask("hub-1", "status")[1]
         finally:
             network.close()
-        document["table_pad"] = _burn(Path(passing) / "burn")
-    alone = document["results"]["nobody"]["keys_per_second"]
-    for found in document["results"].values():
-        found["ratio"] = round(found["keys_per_second"] / alone, 2)
+        document["table_pad"] = _burn(_new(Path(passing) / "burn"))
     text = json.dumps(document, indent=2)
     print(text)
     if arguments.output:

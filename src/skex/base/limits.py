@@ -111,6 +111,11 @@ PENDING_GROUPS_PER_HUB: Final = 512
 """Groups that one hub may open at a receiver: a lying hub fills its own share only."""
 PENDING_SHARE_BYTES: Final = 64 * 1024 * 1024
 """Shares waiting at a receiver, all groups together."""
+SEARCHES_PER_SENDER: Final = 4
+"""Searches for a candidate that one sender's batches have under way at once; more wait for their turn."""
+SEARCHES_WAITING_PER_SENDER: Final = 256
+"""Groups that wait for it, as many as a sender has batches under way; beyond it the oldest must wait for
+another share."""
 LATE_SHARE_BYTES: Final = 16 * 1024 * 1024
 """Polynomials kept to check late shares; beyond it the oldest is forgotten early."""
 UNANSWERED_BATCHES_PER_SENDER: Final = 1024

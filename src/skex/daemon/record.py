@@ -36,6 +36,13 @@ class BlameWord(Enum):
     OTHER_CONTEXT = "other-context"
 
 
+class Rejected(Enum):
+    """Why shares came to nothing, as audit records name it."""
+
+    REFUSED = "refused"
+    NEVER_FITTED = "never-fitted"
+
+
 class KeyRecord:
     """``KeyEvents`` of the key service: one record for each request."""
 
@@ -96,6 +103,10 @@ def of_kme(notice: kme.KmeNotice) -> Event | None:
             subjects = (Subject.hub(name), Subject.batch(batch_id))
             details = {"blame": BlameWord[notice.blame.name]}
             event = Event(events.HUB_BLAMED, subjects=subjects, details=details)
+        case receiver.GroupExpired(sender=name):
+            event = _share_rejected(name, Rejected.NEVER_FITTED)
+        case receiver.ShareRefused(sender=name):
+            event = _share_rejected(name, Rejected.REFUSED)
         case receiver.TwoCandidates(sender=name, batch=batch_id):
             subjects = (Subject.kme(name), Subject.batch(batch_id))
             event = Event(events.TWO_CANDIDATES, subjects=subjects, cause=codes.TWO_CANDIDATES)
@@ -112,6 +123,16 @@ def of_kme(notice: kme.KmeNotice) -> Event | None:
         case _:
             pass
     return event
+
+
+def _share_rejected(sender_name: KmeName, reason: Rejected) -> Event:
+    """Shares of this sender's batches came to nothing: hubs spoil them, or it sends what never fits."""
+    return Event(
+        events.SHARE_REJECTED,
+        actor=Actor(ActorKind.KME, sender_name),
+        verdict=Verdict.REFUSED,
+        details={"reason": reason},
+    )
 
 
 def _batch(kind: events.Kind, batch: Batch) -> Event:

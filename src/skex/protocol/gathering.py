@@ -2,12 +2,14 @@
 
 A group is what hubs brought with one and the same context and tag. Caps and deadlines are per group
 and per hub, never per batch id: a hub that lies fills its own part only, and a bogus group under an
-honest batch's id stands beside it, not in its way. Nothing here verifies a secret.
+honest batch's id stands beside it, not in its way. Within a hub's part the sender that takes up most
+gives way (``room``), so that batches which come to nothing keep only their own sender's out. Nothing
+here verifies a secret.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +19,7 @@ from skex.base import limits
 from skex.base.ids import BatchId, Coordinate, HubName, KmeName
 from skex.base.secret import Secret
 from skex.protocol.reconstruct import Search
+from skex.protocol.room import HubRoom
 from skex.protocol.states import StateMachine, Table
 from skex.protocol.timers import Timers
 from skex.wire.context import Context
@@ -106,6 +109,11 @@ class Group:
             and not self.searched.issuperset(self.shares)
         )
 
+    @property
+    def settled_by_one(self) -> bool:
+        """Whether there are just enough shares: one interpolation says what there is to say."""
+        return len(self.shares) == self.context.compact.threshold
+
     def begin_search(self) -> Search:
         """A search over copies of all the shares; what earlier ones tried is left out."""
         self.machine.step(GroupStep.SEARCH_STARTED)
@@ -118,6 +126,46 @@ class Group:
             shares={hub: Secret(share.expose()) for hub, share in self.shares.items()},
             newest=newest,
         )
+
+
+class SearchTurns:
+    """How many searches each sender's batches have under way, and which groups wait for their turn.
+
+    Searches cost time that all senders share; one whose shares never fit must not take all of it.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: Counter[KmeName] = Counter()
+        self._waiting: dict[KmeName, OrderedDict[GroupKey, None]] = {}
+
+    def must_wait(self, key: GroupKey) -> bool:
+        """Whether the group's sender has enough under way; the group is remembered then."""
+        sender = key.of.sender
+        if self._under_way[sender] < limits.SEARCHES_PER_SENDER:
+            return False
+        waiting = self._waiting.setdefault(sender, OrderedDict())
+        waiting[key] = None
+        if len(waiting) > limits.SEARCHES_WAITING_PER_SENDER:
+            waiting.popitem(last=False)
+        return True
+
+    def begin(self, sender: KmeName) -> None:
+        """A search starts."""
+        self._under_way[sender] += 1
+
+    def end(self, sender: KmeName) -> None:
+        """A search is over."""
+        self._under_way[sender] -= 1
+
+    def next(self, sender: KmeName) -> GroupKey | None:
+        """The group that waited longest, if one may start now; it may be gone meanwhile."""
+        waiting = self._waiting.get(sender)
+        if not waiting or self._under_way[sender] >= limits.SEARCHES_PER_SENDER:
+            return None
+        key, _ = waiting.popitem(last=False)
+        if not waiting:
+            del self._waiting[sender]
+        return key
 
 
 class Offer(Enum):
@@ -136,8 +184,7 @@ class Gathering:
         self.divide(hubs)
         self._groups: dict[GroupKey, Group] = {}
         self._brought: dict[BatchKey, dict[HubName, GroupKey]] = {}
-        self._opened: Counter[HubName] = Counter()
-        self._held: Counter[HubName] = Counter()
+        self._rooms: defaultdict[HubName, HubRoom[GroupKey]] = defaultdict(HubRoom)
         self._deadlines: Timers[GroupKey] = Timers()
 
     def divide(self, hubs: int) -> None:
@@ -151,6 +198,9 @@ class Gathering:
 
     def __iter__(self) -> Iterator[Group]:
         return iter(tuple(self._groups.values()))
+
+    def __contains__(self, key: GroupKey) -> bool:
+        return key in self._groups
 
     def __getitem__(self, key: GroupKey) -> Group:
         return self._groups[key]
@@ -180,30 +230,47 @@ class Gathering:
             known = self._groups[earlier].shares.get(coordinate)
             same = earlier == key and (known is None or known == share)
             return Offer.REPEATED if same else Offer.DIFFERENT
-        if not self._has_room(hub, key, len(share)):
+        if not self._make_room(hub, key, len(share)):
             return Offer.FULL
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(key, context, hub)
-            self._opened[hub] += 1
+            self._rooms[hub].open(key.of.sender, key)
             self._deadlines.set(key, now + limits.GROUP_SECONDS)
         group.machine.step(GroupStep.SHARE_CAME)
         group.shares[coordinate] = share
         group.hubs[coordinate] = hub
-        self._held[hub] += len(share)
+        self._rooms[hub].take(key.of.sender, key, len(share))
         self._brought.setdefault(key.of, {})[hub] = key
         return Offer.TAKEN
 
-    def _has_room(self, hub: HubName, key: GroupKey, size: int) -> bool:
-        if self._held[hub] + size > self._share_bytes:
-            return False
-        return key in self._groups or self._opened[hub] < limits.PENDING_GROUPS_PER_HUB
+    def _make_room(self, hub: HubName, key: GroupKey, size: int) -> bool:
+        """Whether the hub's part has room for a share, once others gave way that take up more of it.
+
+        Only what this hub brought gives way: a lie of its own costs nobody a share of another hub.
+        """
+        room, sender = self._rooms[hub], key.of.sender
+        while room.held + size > self._share_bytes:
+            large = room.largest_for(sender, size)
+            if large is None:
+                return False
+            self._give_way(hub, self._groups[large])
+        while key not in self._groups and room.opened >= limits.PENDING_GROUPS_PER_HUB:
+            many = room.busiest_for(sender)
+            if many is None:
+                return False
+            self._give_way(hub, self._groups[many])
+        return True
+
+    def _give_way(self, hub: HubName, group: Group) -> None:
+        """Forget this hub's share of a group."""
+        self.withdraw(group, next(one for one, name in group.hubs.items() if name == hub))
 
     def withdraw(self, group: Group, coordinate: Coordinate) -> None:
         """A hub's shares do not count any more: forget its share, and every search that used it."""
         hub = group.hubs.pop(coordinate)
         share = group.shares.pop(coordinate)
-        self._held[hub] -= len(share)
+        self._rooms[hub].release(group.key.of.sender, group.key)
         share.wipe()
         del self._brought[group.key.of][hub]
         group.searched, group.search = frozenset(), None
@@ -211,11 +278,16 @@ class Gathering:
             group.machine.step(GroupStep.SEARCH_WITHDRAWN)
         if not group.hubs:
             self.remove(group)
+        elif group.opener == hub:  # others brought shares of it too: it is theirs now
+            self._rooms[hub].close(group.key.of.sender, group.key)
+            group.opener = next(iter(group.hubs.values()))
+            self._rooms[group.opener].open(group.key.of.sender, group.key)
 
     def abort(self, group: Group) -> None:
         """Forget the shares; the group stays until its deadline to keep its batch id from coming back."""
         if group.machine.state is not GroupState.ABORTED:
             group.machine.step(GroupStep.OTHER_GROUP_ABORTED)
+        self._rooms[group.opener].pin(group.key.of.sender, group.key)
         self._wipe(group)
 
     def remove(self, group: Group) -> None:
@@ -226,7 +298,7 @@ class Gathering:
             del brought[hub]
         if not brought:
             del self._brought[group.key.of]
-        self._opened[group.opener] -= 1
+        self._rooms[group.opener].close(group.key.of.sender, group.key)
         self._deadlines.cancel(group.key)
         del self._groups[group.key]
 
@@ -240,7 +312,7 @@ class Gathering:
 
     def _wipe(self, group: Group) -> None:
         for coordinate, share in group.shares.items():
-            self._held[group.hubs[coordinate]] -= len(share)
+            self._rooms[group.hubs[coordinate]].release(group.key.of.sender, group.key)
             share.wipe()
         group.shares.clear()
         group.search = None

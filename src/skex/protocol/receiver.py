@@ -21,7 +21,7 @@ from skex.protocol import establishment
 from skex.protocol.changes import Batch, BatchAnswered, BatchDropped, BatchReceived, Change, Role, RootKept
 from skex.protocol.effects import Collector, Effects
 from skex.protocol.establishment import OwnClaims, Realms, RealmsChanged, RootMade, SharedSecret
-from skex.protocol.gathering import BatchKey, Gathering, Group, GroupKey, GroupStep, Offer
+from skex.protocol.gathering import BatchKey, Gathering, Group, GroupKey, GroupStep, Offer, SearchTurns
 from skex.protocol.holding import HeldState, Holding, Late, ReceivedBatch, Unanswered
 from skex.protocol.reconstruct import Found, NothingYet, Outcome, Search, TwoFound, reconstruct
 from skex.protocol.tombstones import Tombstones
@@ -258,6 +258,7 @@ class Receiver:
             self._tombstones.restore(BatchKey(row.sender, row.confirmation.batch))
         self._searches = 0
         self._searching: dict[int, Group] = {}
+        self._turns = SearchTurns()
         self._realms: Realms | None = None
         self._epoch = 0
         self._trust(realms)
@@ -421,12 +422,15 @@ class Receiver:
         """Try the shares: at once if one interpolation settles it, else off the event loop."""
         if not group.searchable:
             return
+        if not group.settled_by_one and self._turns.must_wait(group.key):
+            return
         search = group.begin_search()
         if search.is_single:
             outcome = reconstruct(search)
             search.wipe()
             self._settle(group, outcome, now)
             return
+        self._turns.begin(group.key.of.sender)
         self._searches += 1
         group.search = self._searches
         self._searching[self._searches] = group
@@ -436,10 +440,15 @@ class Receiver:
         group = self._searching.pop(number, None)
         if group is None:
             raise LocalBug(codes.BAD_ARGUMENT, f"search {number} is not under way")
+        sender = group.key.of.sender
+        self._turns.end(sender)
         if group.search == number:
             self._settle(group, outcome, now)
         elif isinstance(outcome, Found):
             outcome.secret.wipe()
+        while (waiting := self._turns.next(sender)) is not None:
+            if waiting in self._gathering:
+                self._search(self._gathering[waiting], now)
 
     def _settle(self, group: Group, outcome: Outcome, now: float) -> None:
         group.search = None

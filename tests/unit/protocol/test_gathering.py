@@ -4,7 +4,7 @@ import pytest
 
 from simulation.exchange import ALICE, BOB, NO_CLAIM, hub_name, make_realm
 from skex.base import limits
-from skex.base.ids import BatchId, Coordinate, Incarnation
+from skex.base.ids import BatchId, Coordinate, Incarnation, KmeName
 from skex.base.secret import Secret
 from skex.protocol import establishment
 from skex.protocol.gathering import (
@@ -16,14 +16,16 @@ from skex.protocol.gathering import (
     GroupState,
     GroupStep,
     Offer,
+    SearchTurns,
 )
 from skex.protocol.states import mermaid
 from skex.wire.context import CompactContext, Context, Purpose
 
 SHARE_BYTES = 80 + 32
+GREEDY = KmeName("greedy")
 
 
-def make_context(counter: int = 1) -> Context:
+def make_context(counter: int = 1, sender: KmeName = ALICE) -> Context:
     compact = CompactContext(
         epoch=1,
         threshold=2,
@@ -36,11 +38,11 @@ def make_context(counter: int = 1) -> Context:
         claim=NO_CLAIM,
     )
     batch = BatchId(Incarnation(b"i" * 16), counter)
-    return establishment.expand(compact, make_realm(3, 2), sender=ALICE, receiver=BOB, batch=batch)
+    return establishment.expand(compact, make_realm(3, 2), sender=sender, receiver=BOB, batch=batch)
 
 
 def make_key(context: Context, tag: bytes = bytes(16)) -> GroupKey:
-    return GroupKey(BatchKey(ALICE, context.batch), context.digest(), tag)
+    return GroupKey(BatchKey(context.sender, context.batch), context.digest(), tag)
 
 
 def ready(group: Group) -> bool:
@@ -55,9 +57,16 @@ class Room:
         self.gathering = Gathering(hubs)
 
     def offer(
-        self, hub: int, *, counter: int = 1, tag: bytes = bytes(16), share: bytes = b"", now: float = 0.0
+        self,
+        hub: int,
+        *,
+        counter: int = 1,
+        tag: bytes = bytes(16),
+        share: bytes = b"",
+        now: float = 0.0,
+        sender: KmeName = ALICE,
     ) -> Offer:
-        context = make_context(counter)
+        context = make_context(counter, sender)
         secret = Secret(share or bytes([hub]) * SHARE_BYTES)
         return self.gathering.offer(
             hub_name(hub), Coordinate(hub), make_key(context, tag), context, share=secret, now=now
@@ -115,6 +124,79 @@ def test_a_hub_that_fills_its_room_stops_nobody_else(monkeypatch: pytest.MonkeyP
     assert taken == [Offer.TAKEN, Offer.TAKEN, Offer.FULL]
     assert room.offer(1) is Offer.TAKEN
     assert room.offer(2) is Offer.TAKEN
+
+
+def test_a_sender_of_many_groups_gives_way_to_one_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PENDING_GROUPS_PER_HUB", 6)
+    room = Room()
+    for counter in range(20):
+        room.offer(3, counter=counter, sender=GREEDY)
+    mine = [room.offer(3, counter=100 + counter) for counter in range(4)]
+    assert mine == [Offer.TAKEN] * 3 + [Offer.FULL]  # the half of it, and no more
+    waiting = [group.key.of for group in room.gathering]
+    assert [of.batch.counter for of in waiting if of.sender == GREEDY] == [3, 4, 5]  # the oldest went
+    assert room.offer(3, counter=50, sender=GREEDY) is Offer.FULL
+
+
+def test_a_sender_of_large_shares_gives_way_to_one_of_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PENDING_SHARE_BYTES", 3 * 10 * SHARE_BYTES)
+    room = Room(hubs=3)
+    large = bytes(4 * SHARE_BYTES)
+    assert room.offer(3, counter=1, sender=GREEDY, share=large) is Offer.TAKEN
+    assert room.offer(3, counter=2, sender=GREEDY, share=large) is Offer.TAKEN
+    assert room.offer(3, counter=3, sender=GREEDY, share=large) is Offer.FULL
+    mine = [room.offer(3, counter=100 + counter) for counter in range(7)]
+    assert mine == [Offer.TAKEN] * 6 + [Offer.FULL]
+
+
+def test_giving_way_costs_a_group_the_share_of_that_hub_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PENDING_GROUPS_PER_HUB", 2)
+    room = Room()
+    room.offer(3, counter=1, sender=GREEDY)
+    room.offer(1, counter=1, sender=GREEDY)
+    room.offer(3, counter=2, sender=GREEDY)
+    group = next(iter(room.gathering))
+    lost = group.shares[Coordinate(3)]
+    assert room.offer(3, counter=100) is Offer.TAKEN
+    assert lost.wiped
+    assert list(group.shares) == [1]
+    assert group.opener == hub_name(1)
+    # The group counts as the other hub's from now on: that one has room for one more.
+    assert room.offer(1, counter=50) is Offer.TAKEN
+    assert room.offer(1, counter=51) is Offer.FULL
+    assert len(room.gathering.expire(limits.GROUP_SECONDS)) == len(list(room.gathering)) + 4
+    assert room.offer(1, counter=52) is room.offer(3, counter=53) is Offer.TAKEN
+
+
+def test_an_aborted_group_gives_way_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PENDING_GROUPS_PER_HUB", 3)
+    room = Room()
+    for counter in range(3):
+        room.offer(3, counter=counter, sender=GREEDY)
+    for group in room.gathering:
+        room.gathering.abort(group)
+    assert room.offer(3, counter=100) is Offer.FULL
+    room.gathering.expire(limits.GROUP_SECONDS)
+    assert room.offer(3, counter=100) is Offer.TAKEN
+
+
+def test_a_sender_has_so_many_searches_at_once_and_the_others_wait_in_order() -> None:
+    turns = SearchTurns()
+    keys = [
+        make_key(make_context(counter, GREEDY)) for counter in range(limits.SEARCHES_WAITING_PER_SENDER + 1)
+    ]
+    for _ in range(limits.SEARCHES_PER_SENDER):
+        assert not turns.must_wait(keys[0])
+        turns.begin(GREEDY)
+    assert turns.next(GREEDY) is None
+    assert all(turns.must_wait(key) for key in keys)
+    assert not turns.must_wait(make_key(make_context()))  # another sender's
+    assert turns.next(GREEDY) is None
+    turns.end(GREEDY)
+    assert [turns.next(GREEDY) for _ in range(2)] == keys[1:3]  # the very first had to make room
+    while turns.next(GREEDY) is not None:
+        pass
+    assert not turns.must_wait(keys[0])
 
 
 def test_a_group_whose_time_is_over_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1001,3 +1001,47 @@ def test_no_incarnation_is_mistaken_for_another_by_its_counter() -> None:
     bring(world, other, 1)
     assert refusals(world) == []  # another batch: it waits in a group of its own
     assert len(list(world.receiver._gathering)) == 1
+
+
+# ── senders without measure ─────────────────────────────────────────────────────────────────────
+def spoilt_batch(world: Exchange) -> dict[HubName, Shared]:
+    """Shares of a batch of which none fits the others."""
+    return {hub: flipped(shared, 80 + number) for number, (hub, shared) in enumerate(world.shares().items())}
+
+
+def test_searches_for_batches_that_never_fit_take_turns_and_a_good_batch_needs_none() -> None:
+    world = Exchange(5, 3)
+    world.searching = False
+    for _ in range(3 * limits.SEARCHES_PER_SENDER):
+        for hub, shared in spoilt_batch(world).items():
+            world.bring(hub, shared)
+        world.run()
+    assert len(world.searches) == limits.SEARCHES_PER_SENDER
+    world.establish()
+    world.run()
+    assert len(told(world, BatchAccepted)) == 1
+    done = 0
+    while world.searches:
+        assert len(world.searches) <= limits.SEARCHES_PER_SENDER
+        world.finish_search()
+        world.run()
+        done += 1
+    assert done >= 3 * limits.SEARCHES_PER_SENDER  # each got its turn
+
+
+def test_groups_that_went_while_they_waited_for_their_turn_are_passed_over() -> None:
+    world = Exchange(5, 3)
+    world.searching = False
+    for _ in range(2 * limits.SEARCHES_PER_SENDER):
+        for hub, shared in spoilt_batch(world).items():
+            world.bring(hub, shared)
+        world.run()
+    world.advance(limits.GROUP_SECONDS + 1)
+    while world.searches:
+        world.finish_search()
+        world.run()
+    assert not told(world, BatchAccepted)
+    for hub, shared in spoilt_batch(world).items():
+        world.bring(hub, shared)
+    world.run()
+    assert len(world.searches) == 1  # nobody is in the way any more
