@@ -200,7 +200,6 @@ def two_shares_from_one_hub(patch: Patch) -> None:
             free = [one for one in context.compact.hubs if one not in group.shares]
             if free:
                 group.shares[free[0]], group.hubs[free[0]] = more["share"], hub
-                self._held[hub] += len(more["share"])
                 return Offer.TAKEN
         return offer(self, hub, coordinate, *rest, **more)
 
@@ -208,8 +207,8 @@ def two_shares_from_one_hub(patch: Patch) -> None:
 
     def remove_once(self: Gathering, group: Any) -> None:
         for coordinate in [one for one, hub in group.hubs.items() if str(hub) != f"hub-{one}"]:
-            share = group.shares.pop(coordinate, None)
-            self._held[group.hubs.pop(coordinate)] -= len(share or b"")
+            group.shares.pop(coordinate, None)
+            del group.hubs[coordinate]
         remove(self, group)
 
     patch.setattr(Gathering, "offer", generous)

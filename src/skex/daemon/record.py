@@ -103,10 +103,8 @@ def of_kme(notice: kme.KmeNotice) -> Event | None:
             subjects = (Subject.hub(name), Subject.batch(batch_id))
             details = {"blame": BlameWord[notice.blame.name]}
             event = Event(events.HUB_BLAMED, subjects=subjects, details=details)
-        case receiver.GroupExpired(sender=name):
-            event = _share_rejected(name, Rejected.NEVER_FITTED)
-        case receiver.ShareRefused(sender=name):
-            event = _share_rejected(name, Rejected.REFUSED)
+        case receiver.GroupExpired() | receiver.ShareRefused():
+            event = _share_rejected(notice)
         case receiver.TwoCandidates(sender=name, batch=batch_id):
             subjects = (Subject.kme(name), Subject.batch(batch_id))
             event = Event(events.TWO_CANDIDATES, subjects=subjects, cause=codes.TWO_CANDIDATES)
@@ -125,11 +123,13 @@ def of_kme(notice: kme.KmeNotice) -> Event | None:
     return event
 
 
-def _share_rejected(sender_name: KmeName, reason: Rejected) -> Event:
+def _share_rejected(notice: receiver.GroupExpired | receiver.ShareRefused) -> Event:
     """Shares of this sender's batches came to nothing: hubs spoil them, or it sends what never fits."""
+    expired = isinstance(notice, receiver.GroupExpired)
+    reason = Rejected.NEVER_FITTED if expired else Rejected.REFUSED
     return Event(
         events.SHARE_REJECTED,
-        actor=Actor(ActorKind.KME, sender_name),
+        actor=Actor(ActorKind.KME, notice.sender),
         verdict=Verdict.REFUSED,
         details={"reason": reason},
     )
