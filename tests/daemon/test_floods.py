@@ -178,7 +178,7 @@ def test_a_greedy_kme_is_held_to_its_quota_slowed_down_and_named_while_others_ge
 
     greedy = greedily(daemons, scene)
     seen = of_kme(daemons, "greedy")
-    assert set(greedy.answers) <= {"quota-exceeded", "pad-floor", "link-busy"}
+    assert set(greedy.answers) <= {"quota-exceeded", "pad-floor", "busy"}
     assert seen["refused"]["pair-quota"] >= greedy.answers["quota-exceeded"]
     assert seen["refused"]["pair-quota"] > 0
     assert metric(daemons, 'skex_hub_kme_refused_total{kme="greedy"}') == sum(seen["refused"].values())
