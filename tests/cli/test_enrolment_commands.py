@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from skex.base import limits
 from skex.cli import kit as kit_commands
 from skex.cli.files import moment
+from skex.delivery.etsi014.revocations import check_revocations
 from skex.enrol import creating
 from skex.enrol.chunks import KitWriter
 from skex.enrol.passphrase import parse_passphrase
@@ -551,3 +553,33 @@ def test_people_are_asked_for_the_passphrase_of_each_kit(root: Path, monkeypatch
     typed = iter([PASSPHRASE, other])
     monkeypatch.setattr("skex.cli.passphrases.ask", lambda *_, **__: parse_passphrase(next(typed)))
     done("kit", "import", "hub-1.kit", "hub-2.kit", "--home", "site-a")
+
+
+def test_certificates_are_revoked_one_after_the_other_and_the_list_keeps_all(root: Path) -> None:
+    done("ca", "init", "-d", "ca")
+    serials = [
+        done("ca", "issue", "sae", name, "--ca", "ca", "-o", "tls")["serial"] for name in ("a@x", "b@x")
+    ]
+    assert done("ca", "revoke", "--ca", "ca")["revoked"] == []
+    for number, name in ((2, "a@x"), (3, "b@x"), (4, "b@x")):
+        made = done("ca", "revoke", f"tls/{name}.pem", "--ca", "ca")
+        assert made["number"] == number
+        assert set(made["revoked"]) == set(serials[: min(number, 3) - 1])
+        check_revocations(Path("ca/crl.pem"), Path("ca/ca.pem"), clock.wall())
+    listed = x509.load_pem_x509_crl(Path("ca/crl.pem").read_bytes())
+    assert {f"{one.serial_number:x}" for one in listed} == set(serials)
+    assert stat.S_IMODE(Path("ca/crl.pem").stat().st_mode) == 0o644
+
+
+def test_authority_revokes_nothing_of_others_and_builds_on_no_list_of_others(root: Path) -> None:
+    for name in ("ca", "other"):
+        done("ca", "init", "-d", name)
+    done("ca", "issue", "sae", "a@x", "--ca", "other", "-o", "tls")
+    assert refused("ca", "revoke", "tls/a@x.pem", "--ca", "ca") == (3, "ca-revocation")
+    assert refused("ca", "revoke", "realm.cbor", "--ca", "ca") == (3, "ca-revocation")
+    assert not Path("ca/crl.pem").exists()
+    done("ca", "revoke", "tls/a@x.pem", "--ca", "other")
+    for data in (Path("other/crl.pem").read_bytes(), b"no list"):
+        Path("ca/crl.pem").write_bytes(data)
+        assert refused("ca", "revoke", "--ca", "ca") == (3, "ca-revocation")
+        assert Path("ca/crl.pem").read_bytes() == data

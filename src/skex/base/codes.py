@@ -807,6 +807,11 @@ CA_REQUEST: Final = _refused(
     "A certificate with these names or days cannot be issued.",
     "Names are DNS names or IP addresses; an end lies within the authority's own.",
 )
+CA_REVOCATION: Final = _refused(
+    "ca-revocation",
+    "This authority cannot revoke that.",
+    "Name certificates that it issued; the list so far must be what 'skex ca revoke' wrote.",
+)
 
 # ── demonstration ───────────────────────────────────────────────────────────────────────────────
 TOOL_MISSING: Final = _refused(

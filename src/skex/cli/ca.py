@@ -7,16 +7,23 @@ from typing import Final
 
 import click
 
+from skex.base import codes
+from skex.base.errors import StoreFault
 from skex.base.secret import Secret
 from skex.cli.common import Noun, result, talk
-from skex.cli.files import read_bounded, write_new
+from skex.cli.files import PUBLIC, read_bounded, write_new
 from skex.enrol import ca as authority
-from skex.enrol.ca import Issued, Subject
+from skex.enrol.ca import Issued, Revocation, Subject
 from skex.runtime import clock, entropy
+from skex.runtime.files import replace_file
 
 CERTIFICATE: Final = "ca.pem"
 KEY: Final = "ca.key"
+REVOKED: Final = "crl.pem"
 _PEM_BYTES: Final = 65_536
+_LIST_BYTES: Final = 16 * 1024 * 1024
+"""A list of more than 200,000 certificates; its authority needs other tools by then."""
+_READABLE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 
@@ -72,16 +79,57 @@ def issue(
       skex ca issue kme site-a --host kme.site-a.example.net --ca ca -o tls
       skex ca issue sae vpn@site-a --ca ca -o tls
     """
-    issuer = authority.load_ca(
-        read_bounded(ca_directory / CERTIFICATE, _PEM_BYTES),
-        Secret(read_bounded(ca_directory / KEY, _PEM_BYTES)),
-    )
     made = authority.issue(
-        issuer, Subject(subject), name, hosts, days, now=clock.wall(), entropy=entropy.random_bytes
+        _authority(ca_directory),
+        Subject(subject),
+        name,
+        hosts,
+        days,
+        now=clock.wall(),
+        entropy=entropy.random_bytes,
     )
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = _write(output, f"{name}.pem", f"{name}.key", made)
     result({"subject": subject, "name": name, **files}, f"Issued {files['certificate']} for {name}.")
+
+
+@ca.command("revoke")
+@click.argument("certificates", type=_READABLE, nargs=-1, metavar="[CERTIFICATE]...")
+@click.option("--ca", "ca_directory", type=_DIRECTORY, required=True, help="Where ca.pem and ca.key are.")
+@click.option("--days", type=click.IntRange(1, authority.DAYS_MAX), default=30, show_default=True)
+def revoke(*, certificates: tuple[Path, ...], ca_directory: Path, days: int) -> None:
+    r"""Revoke certificates: write crl.pem beside ca.pem, with all that were ever revoked.
+
+    \b
+    Examples:
+      skex ca revoke tls/vpn@site-a.pem --ca ca
+      skex ca revoke --ca ca
+
+    Without a certificate the list is written anew, to be valid for so many more days. Give it to the
+    KMEs in time (etsi014.revoked, then skex kme reload): behind an expired list they let nobody in.
+    """
+    issuer, now, file = _authority(ca_directory), clock.wall(), ca_directory / REVOKED
+    known: tuple[Revocation, ...] = ()
+    number = 0
+    if file.exists():
+        known, number = authority.revoked_so_far(issuer, read_bounded(file, _LIST_BYTES))
+    serials = {one.serial for one in known}
+    named = {authority.serial_of(issuer, read_bounded(one, _PEM_BYTES)) for one in certificates}
+    revoked = [*known, *(Revocation(serial, now) for serial in sorted(named - serials))]
+    data = authority.revocation_list(issuer, revoked, number + 1, days, now=now)
+    try:
+        replace_file(file, data, PUBLIC)
+    except OSError as error:
+        raise StoreFault(codes.FILE_IO, f"{file}: {error.strerror}") from error
+    talk(f"Give {file} to the KMEs (etsi014.revoked) and reload them; write it anew within {days} days.")
+    shown = {"list": str(file), "number": number + 1, "revoked": [f"{one.serial:x}" for one in revoked]}
+    result(shown, f"Wrote {file}, number {number + 1}: {len(revoked)} revoked.")
+
+
+def _authority(directory: Path) -> Issued:
+    return authority.load_ca(
+        read_bounded(directory / CERTIFICATE, _PEM_BYTES), Secret(read_bounded(directory / KEY, _PEM_BYTES))
+    )
 
 
 def _write(directory: Path, certificate: str, key: str, made: Issued) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -150,6 +151,37 @@ def revocation_list(
             x509.RevokedCertificateBuilder().serial_number(one.serial).revocation_date(one.since).build()
         )
     return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def serial_of(authority: Issued, certificate: bytes) -> int:
+    """What a revocation names of a certificate (PEM) that ``authority`` issued.
+
+    Raises ``Refused``: ca-revocation, ca-invalid.
+    """
+    issuer, _ = _load(authority)
+    try:
+        issued = x509.load_pem_x509_certificate(certificate)
+        issued.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise Refused(codes.CA_REVOCATION, "not a certificate of this authority") from error
+    return issued.serial_number
+
+
+def revoked_so_far(authority: Issued, data: bytes) -> tuple[tuple[Revocation, ...], int]:
+    """What a revocation list (PEM) of ``authority`` names, and its number.
+
+    Raises ``Refused``: ca-revocation, ca-invalid.
+    """
+    _, key = _load(authority)
+    try:
+        listed = x509.load_pem_x509_crl(data)
+        is_valid = listed.is_signature_valid(key.public_key())
+        number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
+        raise Refused(codes.CA_REVOCATION, "the list so far cannot be read") from error
+    if not is_valid:
+        raise Refused(codes.CA_REVOCATION, "the list so far is another authority's")
+    return tuple(Revocation(one.serial_number, one.revocation_date_utc) for one in listed), number
 
 
 def load_ca(certificate: bytes, key: Secret) -> Issued:
