@@ -58,7 +58,7 @@ class OneConfirm(Checker):
         self._confirms: dict[tuple[int, KmeName, BatchId], messages.Confirmation] = {}
 
     def restored(self, machine: Machine) -> None:
-        """A receiver that was rolled back may accept and confirm again what it forgot."""
+        """A receiver that was rolled back may confirm again what it forgot: the specification names it."""
         self._confirms = {key: one for key, one in self._confirms.items() if key[0] != id(machine)}
 
     def sends(self, one: SimKme, send: kme.KmeSend) -> None:

@@ -16,8 +16,8 @@ from tests.simulation.mutation_table import PLANTED, SETTINGS, Caught, Planted, 
 
 ROOT = Path(__file__).parents[2]
 DEEP = os.environ.get("SKEX_HYPOTHESIS_PROFILE") == "deep"
-SWEEP = range(1, 13)
-LEAST = 3
+SWEEP = range(1, 11)
+LEAST = 2
 """From so many of the sweep's seeds each bug must be seen."""
 
 
@@ -43,10 +43,10 @@ def test_planted_bug_is_caught_and_the_same_run_without_it_breaks_no_rule(plante
 @pytest.mark.skipif(not DEEP, reason="the broad sweep is for make test-deep")
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
 def test_planted_bug_is_caught_from_several_seeds_of_a_sweep(planted: Planted) -> None:
-    setting, steps = SETTINGS[planted.setting], 2 * planted.steps
-    caught = [play(setting, seed, steps, planted.apply) for seed in SWEEP]
+    setting = SETTINGS[planted.setting]
+    caught = [play(setting, seed, planted.steps, planted.apply) for seed in SWEEP]
     assert sum(one is not None for one in caught) >= LEAST, caught
-    assert [play(setting, seed, steps) for seed in SWEEP] == [None] * len(SWEEP)
+    assert [without_a_bug(planted.setting, seed) for seed in SWEEP] == [None] * len(SWEEP)
 
 
 def test_every_checker_has_a_bug_that_it_catches() -> None:
