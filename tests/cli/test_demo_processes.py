@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -131,6 +131,15 @@ def test_killed_daemon_is_gone_and_can_be_started_again(tmp_path: Path) -> None:
     with_daemons(tmp_path, scene)
 
 
+@pytest.fixture
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """A shell lets what it starts in the background ignore Ctrl-C, and that is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
 def test_ctrl_c_in_the_middle_leaves_no_process_behind(tmp_path: Path) -> None:
     pids: list[int] = []
 
