@@ -14,6 +14,10 @@ JOBS ?= $(shell nproc)
 ARGS ?=
 PARALLEL := $(if $(filter 1,$(JOBS)),,--numprocesses=$(JOBS))
 
+# Hundreds of kills in test-deep and by themselves; a score in every run of the tests.
+KILLS ?= 300
+SEED ?= 1
+
 export VENV
 export PYTHONPATH :=
 
@@ -72,6 +76,11 @@ coverage: setup ## Tests with branch coverage, which must be complete in the cor
 	$(headline) 'branch coverage of the core (must be 100 %)'
 	@$(BIN)/coverage report --include='$(CORE)' --fail-under=100
 
+.PHONY: kills
+kills: setup ## Real daemons killed KILLS times under load, of seed SEED; prints what was measured
+	$(headline) 'kills'
+	@SKEX_KILLS=$(KILLS) SKEX_SEED=$(SEED) $(BIN)/pytest -q -s tests/daemon/test_kills.py $(ARGS)
+
 .PHONY: demo
 demo: ## The whole system at work, on this machine; ARGS=--json prints one JSON document alone
 	@tools/demo.sh $(ARGS)
@@ -79,7 +88,7 @@ demo: ## The whole system at work, on this machine; ARGS=--json prints one JSON 
 .PHONY: test-deep
 test-deep: setup ## Tests with many more generated examples (long)
 	$(headline) 'tests, deep'
-	@SKEX_HYPOTHESIS_PROFILE=deep $(BIN)/pytest $(PARALLEL) $(ARGS)
+	@SKEX_HYPOTHESIS_PROFILE=deep SKEX_KILLS=$(KILLS) SKEX_SEED=$(SEED) $(BIN)/pytest $(PARALLEL) $(ARGS)
 
 # How long, over all targets together; ARGS names some of them, or a folder: ARGS='--corpus DIR "record header"'.
 MINUTES ?= 10

@@ -231,6 +231,9 @@ def test_an_end_that_was_seen_further_on_was_restored(homes: Path) -> None:
     assert said["seen"] == [("wrong", "hub-1 has seen south further than it is: south was restored.")]
     assert said["overlap"][0][0] == "proved"
     assert said["overlap"][0][1].endswith("those of hub-1 never fell.")
+    commit(homes / TABLE, lambda link: LinkFrozen(link, codes.ROLLBACK_FOUND.name))
+    code, data = verified(homes)
+    assert (code, about(data, f"{TABLE} with")["seen"][0][0]) == (0, "unseen")
 
 
 def test_a_count_that_fell_is_a_sign_like_a_mark(homes: Path) -> None:

@@ -200,10 +200,12 @@ def _seen(link: _Link, fallen: set[str]) -> Iterator[Statement]:
     """No end was seen further than it is."""
     for pair in link.pairs:
         ends = ((pair.hub, pair.kme), (pair.kme, pair.hub))
-        behind = [(own.label, other.label) for own, other in ends if _is_behind(own, other)]
+        behind = [(own, other) for own, other in ends if _is_behind(own, other)]
         for own, other in behind:
-            fallen.add(own)
-            yield wrong("seen", f"{other} has seen {own} further than it is: {own} was restored.")
+            fallen.add(own.label)
+            text = f"{other.label} has seen {own.label} further than it is: {own.label} was restored."
+            # Once it knows, it uses the link no more, or goes on from where it was seen.
+            yield unseen("seen", f"{text} It knows.") if own.was_rolled_back else wrong("seen", text)
         if not behind:
             yield proved("seen", f"{pair.labels} are where they saw each other.")
 
