@@ -377,6 +377,12 @@ BUSY: Final = _refused(
     "Wait and try again.",
     effect=_SHARE_MISSING,
 )
+REVOCATION_PENDING: Final = _refused(
+    "revocation-pending",
+    "The peer has not heard yet that all earlier keys are revoked.",
+    "Wait until the peer is reached: it is told again and again by itself.",
+    effect="No keys are made for this peer; they would be erased there with the revoked ones.",
+)
 PENDING_FULL: Final = _refused(
     "pending-full", "As many batches as allowed are under way to this peer.", "Wait for some to end."
 )

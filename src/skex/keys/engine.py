@@ -22,7 +22,7 @@ from skex.keys.handover import Wanted, abandon, fail
 from skex.keys.held import Claimed, HeldKeys
 from skex.keys.orders import Pair
 from skex.keys.reserve import Reserve, Taken
-from skex.protocol import assign, assignee, kme, peer, receiver, rollback, sender, traffic
+from skex.protocol import assign, assignee, kme, outbox, peer, receiver, rollback, sender, traffic
 from skex.protocol.changes import BatchDropped, Change, KeysDelivered, KeysVoided, Role
 from skex.protocol.envelopes import Outgoing
 from skex.protocol.keysets import KeySet, messages_of
@@ -124,6 +124,7 @@ class Engine:
         self._assignments: dict[RequestId, _Assignment] = {}
         self._delivering: dict[tuple[RequestId, tuple[KeyRange, ...]], asyncio.Future[None]] = {}
         self._rooting: dict[KmeName, list[asyncio.Future[None]]] = {}
+        self._arrivals = asyncio.Event()
         self._timer: Cancellable | None = None
         self._timer_at: float | None = None
 
@@ -212,9 +213,18 @@ class Engine:
 
         Raises ``Refused`` with the machines' code.
         """
+        await self._revocation_heard(peer_name)
         await self._establish(
             peer_name, keys=keys, key_bytes=key_bytes, lifetime=lifetime, purpose=Purpose.TRAFFIC
         )
+
+    async def _revocation_heard(self, peer_name: KmeName) -> None:
+        """Wait, no longer than a batch may take, until a revocation of all earlier keys has arrived."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.ESTABLISH_SECONDS):
+                while self._core.peer_messages.is_revoking_all(Role.SENDER, peer_name):
+                    self._arrivals.clear()
+                    await self._arrivals.wait()
 
     async def _establish(
         self, peer_name: KmeName, *, keys: int, key_bytes: int, lifetime: int, purpose: Purpose
@@ -428,6 +438,8 @@ class Engine:
                 self._established(notice)
             case sender.NotEstablished(token, _, _, code):
                 fail(self._establishing.pop(token, None), Refused(code))
+            case outbox.ControlArrived():
+                self._arrivals.set()
             case receiver.SearchNeeded(number, search):
                 self._ports.search(search, lambda outcome: self.handle(receiver.Searched(number, outcome)))
             case peer.RootWanted(name):

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from skex.base import limits
+from skex.base import codes, limits
 from skex.base.ids import Coordinate, HubName, Incarnation, KmeName, LinkId
 from skex.protocol import assign, assignee, peer, realm, receiver, rollback, sender, traffic
-from skex.protocol.changes import Batch, Change
+from skex.protocol.changes import Batch, Change, Role
 from skex.protocol.effects import Collector, Effects
 from skex.protocol.envelopes import Outgoing
 from skex.protocol.establishment import OwnClaims, RealmsChanged, RootMade
@@ -204,7 +204,7 @@ class KmeCore:
             case traffic.AnsweredByHub():
                 self._answered(event, now)
             case sender.Establish():
-                self._to_sender(event, now)
+                self._establish(event, now)
             case receiver.Searched():
                 self._to_receiver(event, now)
             case realm.KitCollected():
@@ -218,6 +218,16 @@ class KmeCore:
             case _:
                 self._to_peer(event, now)
         return self._out.take()
+
+    def _establish(self, event: sender.Establish, now: float) -> None:
+        """Make no keys that a revocation on its way to the peer would erase there, and only there."""
+        is_traffic = event.purpose is Purpose.TRAFFIC
+        if is_traffic and self._peer.is_revoking_all(Role.SENDER, event.peer):
+            event.entropy.wipe()
+            code = codes.REVOCATION_PENDING
+            self._out.notify(sender.NotEstablished(event.token, event.peer, None, code))
+        else:
+            self._to_sender(event, now)
 
     def _proved(self, event: LinkProved, now: float) -> None:
         up = traffic.HubUp(event.hub)

@@ -21,7 +21,7 @@ from skex.protocol.effects import Collector, Effects
 from skex.protocol.states import StateMachine, Table
 from skex.protocol.timers import Timers
 from skex.protocol.ways import MustArrive
-from skex.wire.peer import PeerDirection, VoidKeys, decode_peer_message, encode_peer_message
+from skex.wire.peer import PeerDirection, Revoke, VoidKeys, decode_peer_message, encode_peer_message
 
 
 class ControlState(Enum):
@@ -81,7 +81,7 @@ class ControlToken:
 class Control:
     """One queued message."""
 
-    __slots__ = ("attempts", "expendable", "last", "machine", "queued", "refusals")
+    __slots__ = ("attempts", "expendable", "last", "machine", "queued", "refusals", "revokes_all")
 
     def __init__(self, queued: ControlQueued) -> None:
         self.queued = queued
@@ -92,6 +92,7 @@ class Control:
         # Keys that a lost VOID leaves at the receiver expire there; a lost revocation leaves damage.
         message = decode_peer_message(queued.plaintext, direction_of(queued.role))
         self.expendable = isinstance(message, VoidKeys)
+        self.revokes_all = isinstance(message, Revoke) and message.keys is None
 
     @property
     def token(self) -> ControlToken:
@@ -196,6 +197,11 @@ class Outbox:
     def peers(self) -> tuple[KmeName, ...]:
         """The peers for whom something is queued."""
         return tuple(self._peers)
+
+    def is_revoking_all(self, role: Role, peer: KmeName) -> bool:
+        """Whether the peer may still have to hear that all keys of a pair are revoked."""
+        queue = self._peers.get(peer, {}).values()
+        return any(control.revokes_all and control.queued.role is role for control in queue)
 
     def _window(self, peer: KmeName) -> list[Control]:
         return list(islice(self._peers.get(peer, {}).values(), limits.PEER_WINDOW))

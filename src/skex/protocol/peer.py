@@ -248,6 +248,10 @@ class PeerMessages:
         )
         return min((one for one in deadlines if one is not None), default=None)
 
+    def is_revoking_all(self, role: Role, peer: KmeName) -> bool:
+        """Whether a revocation of all keys of a pair may still reach the peer, and erase new ones too."""
+        return self._outbox.is_revoking_all(role, peer)
+
     def has_root(self, role: Role, peer: KmeName) -> bool:
         """Whether this end may seal to a peer in this role now."""
         return self._roots.for_sealing(role, peer) is not None

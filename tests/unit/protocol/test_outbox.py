@@ -162,3 +162,19 @@ def test_once_the_way_is_free_what_waited_is_due_at_once() -> None:
     assert outbox.next == 9
     outbox.hurry(ALICE, 8)
     assert outbox.next == 9
+
+
+def test_a_revocation_of_all_keys_is_under_way_until_the_peer_has_carried_it_out() -> None:
+    outbox = _outbox(_void(1), _revoke(2, Role.RECEIVER))
+    assert outbox.is_revoking_all(Role.RECEIVER, BOB)
+    assert not outbox.is_revoking_all(Role.SENDER, BOB)
+    some = Revoke(request_id(3), RevokeReason.SUPERSEDED, (key_range(),))
+    outbox.put(MustArrive(Role.SENDER, BOB, some), 0)
+    assert not outbox.is_revoking_all(Role.SENDER, BOB)
+    queued = outbox.put(_revoke(4), 0).persist
+    assert outbox.is_revoking_all(Role.SENDER, BOB)
+    assert not outbox.is_revoking_all(Role.SENDER, ALICE)
+    anew = Outbox([one for one in queued if isinstance(one, ControlQueued)], 0)  # another start
+    assert anew.is_revoking_all(Role.SENDER, BOB)
+    anew.done(Role.SENDER, BOB, request_id(4), 1)
+    assert not anew.is_revoking_all(Role.SENDER, BOB)
