@@ -355,8 +355,8 @@ def _burn(base: Path) -> dict[str, Any]:
     try:
         network.start(*made.hub_names, *made.kmes)
         until(lambda: network.hubs_up("south") == 5, "every hub at south")
-        idle = _cut_and_count(network, proxy, 5, busy=False)
-        busy = _cut_and_count(network, proxy, 5, busy=True)
+        idle = _cut_and_count(network, proxy, 3, busy=False)
+        busy = _cut_and_count(network, proxy, 2, busy=True)
     finally:
         network.close()
     worst = max(

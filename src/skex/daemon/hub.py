@@ -17,6 +17,7 @@ from skex.base import codes, limits
 from skex.base.errors import ErrorCode, PeerFault, Refused, SkexError, StoreFault
 from skex.base.ids import Direction, HubName, KmeName, LinkId
 from skex.daemon import record
+from skex.daemon.backlog import Backlog
 from skex.daemon.conduct import Conducts, Seldom
 from skex.daemon.links import Links
 from skex.daemon.strangers import STRANGERS, Strangers
@@ -51,6 +52,8 @@ FILES_BESIDES: Final = 64
 """Store, audit log, admin socket, and what libraries keep open."""
 WORST_SOURCES: Final = 5
 """Sources of failed connections that the status names."""
+RECEIVER_SLOW: Final = "receiver-slow"
+"""Why a share is refused whose sender takes up its part of the way to a receiver that does not keep up."""
 LOGGED_A_MINUTE: Final = 60
 """Log lines about strangers and refusals: what others cause must not fill the disk. All are counted."""
 _log = logging.getLogger("skex.hub")
@@ -81,6 +84,12 @@ class HubMetrics:
         self.relayed = Counter("skex_hub_relayed", "Messages passed on", ["kind"], registry=self.registry)
         self.refused = Counter(
             "skex_hub_refused", "Requests refused", ["kind", "reason"], registry=self.registry
+        )
+        self.unsent = Counter(
+            "skex_hub_unsent",
+            "Messages that a KME's link did not take",
+            ["kme", "code"],
+            registry=self.registry,
         )
         self.refused_kme = Counter(
             "skex_hub_kme_refused", "Requests refused, by who asked", ["kme"], registry=self.registry
@@ -148,6 +157,7 @@ class HubDaemon:
         self._strangers: Strangers[LinkShell] = Strangers(min(STRANGERS, self._connections_max))
         self.metrics.strangers.set_function(lambda: len(self._strangers))
         self._conducts = Conducts()
+        self._backlogs: dict[KmeName, Backlog] = {}
         self._seldom = Seldom(LOGGED_A_MINUTE)
         self._realm = realm
         self._digest = realm.digest()
@@ -337,11 +347,23 @@ class HubDaemon:
         if shell is None:
             return
         try:
+            self._leave_room_for_others(send, shell)
             shell.send(send.message, send.token)
         except Refused as refused:
-            _log.warning("not sent", extra={"kme": send.kme, "code": refused.code.name})
+            self.metrics.unsent.labels(send.kme, refused.code.name).inc()
+            if self._seldom.passes(clock.now()):
+                _log.warning("not sent", extra={"kme": send.kme, "code": refused.code.name})
             if send.token is not None:
                 self._do(traffic.AnsweredByKme(send.kme, send.token, messages.Refusal.BUSY))
+
+    def _leave_room_for_others(self, send: traffic.SendToKme, shell: LinkShell) -> None:
+        """Raises ``Refused`` (link-busy) for a share whose sender has its part of what waits already."""
+        if not isinstance(send.message, messages.Shared):
+            return
+        backlog = self._backlogs.setdefault(send.kme, Backlog())
+        if not backlog.admits(send.message.sender, hub.record_pad_bytes(send.message), shell.waiting_bytes):
+            self._count_refusal(send.message.sender, RECEIVER_SLOW)
+            raise Refused(codes.LINK_BUSY, "its receiver is slow")
 
     def heard(self, notice: hub.HubNotice) -> None:
         """Count what the relay tells; refusals are for the operator."""
@@ -359,18 +381,21 @@ class HubDaemon:
     def _refused(self, notice: hub.RefusedRequest) -> None:
         """Count a refusal for everybody who asks; whoever is refused too often is read more slowly."""
         self.metrics.refused.labels(notice.request.value, notice.reason.value).inc()
-        self.metrics.refused_kme.labels(notice.sender).inc()
-        conduct = self._conducts.of(notice.sender)
-        conduct.refused[notice.reason.value] += 1
-        wait = conduct.refusals.use(clock.now())
-        shell = self._by_name.get(notice.sender)
-        if wait and shell is not None and shell.slow_down(wait):
-            self._slowed(notice.sender, record.Overload.REFUSALS)
+        self._count_refusal(notice.sender, notice.reason.value)
         if self._seldom.passes(clock.now()):
             _log.info(
                 "refused",
                 extra={"kme": notice.sender, "to": notice.receiver, "reason": notice.reason.value},
             )
+
+    def _count_refusal(self, sender: KmeName, reason: str) -> None:
+        self.metrics.refused_kme.labels(sender).inc()
+        conduct = self._conducts.of(sender)
+        conduct.refused[reason] += 1
+        wait = conduct.refusals.use(clock.now())
+        shell = self._by_name.get(sender)
+        if wait and shell is not None and shell.slow_down(wait):
+            self._slowed(sender, record.Overload.REFUSALS)
 
     def _set_timer(self) -> None:
         self._timer.set(self._relay.next_deadline)
