@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Final
 
-from simulation.machines import LinkEnd, Machine, SimKme
+from simulation.machines import LinkEnd, Machine, SimKme, machine_of
 from simulation.rules import Checker
 from simulation.watching import Watch
 from skex.base import limits
@@ -142,16 +142,16 @@ class EnoughHubs(Checker):
 
     def __init__(self, books: Books) -> None:
         self._realm = books.realm
-        self._brought: dict[tuple[int, KmeName, BatchId], set[tuple[HubName, CompactContext, bytes]]] = {}
+        self._brought: dict[tuple[Machine, KmeName, BatchId], set[tuple[HubName, CompactContext, bytes]]] = {}
 
     def started(self, machine: Machine) -> None:
         """What was brought before is forgotten."""
-        self._brought = {key: alike for key, alike in self._brought.items() if key[0] != id(machine)}
+        self._brought = {key: alike for key, alike in self._brought.items() if key[0] is not machine}
 
     def arrived(self, end: LinkEnd, message: messages.Message) -> None:
         """A hub brings a share."""
         if isinstance(message, messages.Shared) and end.session is not None:
-            key = (id(end.owner), message.sender, message.batch)
+            key = (machine_of(end), message.sender, message.batch)
             hub = end.session.profile.parties.hub
             self._brought.setdefault(key, set()).add((hub, message.context, message.tag))
 
@@ -160,7 +160,7 @@ class EnoughHubs(Checker):
         for change in changes:
             if isinstance(change, BatchReceived):
                 batch = change.batch
-                brought = self._brought.get((id(machine), batch.peer, batch.batch), set())
+                brought = self._brought.get((machine, batch.peer, batch.batch), set())
                 known = {hub.name for hub in self._realm.active_hubs}
                 by_tag = Counter(
                     tag for hub, context, tag in brought if context == batch.context and hub in known
@@ -310,15 +310,15 @@ class AcceptedOnce(Checker):
     rule = "4.4: a batch id is never accepted twice"
 
     def __init__(self) -> None:
-        self._accepted: dict[int, set[tuple[KmeName, BatchId]]] = {}
+        self._accepted: dict[Machine, set[tuple[KmeName, BatchId]]] = {}
 
     def restored(self, machine: Machine) -> None:
         """What it accepted since the image it does not know."""
-        self._accepted.pop(id(machine), None)
+        self._accepted.pop(machine, None)
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Each acceptance is the first."""
-        accepted = self._accepted.setdefault(id(machine), set())
+        accepted = self._accepted.setdefault(machine, set())
         for change in changes:
             if isinstance(change, BatchReceived):
                 key = (change.batch.peer, change.batch.batch)
@@ -334,17 +334,17 @@ class FirstAnswerStays(Checker):
     rule = "4.5: a receiver keeps the sender's first authentic answer; a Void after an Ok is refused"
 
     def __init__(self) -> None:
-        self._answers: dict[tuple[int, KmeName, BatchId], bool] = {}
+        self._answers: dict[tuple[Machine, KmeName, BatchId], bool] = {}
 
     def restored(self, machine: Machine) -> None:
         """An answer since the image is forgotten."""
-        self._answers = {key: ok for key, ok in self._answers.items() if key[0] != id(machine)}
+        self._answers = {key: ok for key, ok in self._answers.items() if key[0] is not machine}
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Compare with the answer that was durable before."""
         for change in changes:
             if isinstance(change, BatchAnswered):
-                key = (id(machine), change.sender, change.batch)
+                key = (machine, change.sender, change.batch)
                 if self._answers.setdefault(key, change.ok) is not change.ok:
                     self.broken(f"{machine.name}: another answer for {change.batch} than the first")
 
@@ -385,18 +385,18 @@ class TombstonesStand(Checker):
     rule = "4.4, 4.5: a batch and its tombstone stay until its lifetime and a margin are over"
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[int, KmeName, BatchId], float] = {}
+        self._ends: dict[tuple[Machine, KmeName, BatchId], float] = {}
 
     def restored(self, machine: Machine) -> None:
         """What it accepted since the image it does not know."""
-        self._ends = {key: end for key, end in self._ends.items() if key[0] != id(machine)}
+        self._ends = {key: end for key, end in self._ends.items() if key[0] is not machine}
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Compare what is dropped with when it was accepted."""
         for change in changes:
             match change:
                 case BatchReceived(batch):
-                    key = (id(machine), batch.peer, batch.batch)
+                    key = (machine, batch.peer, batch.batch)
                     self._ends.setdefault(key, machine.now() + batch.context.lifetime + _MARGIN)
                 case BatchDropped(Role.RECEIVER, sender, batch_id):
                     self._dropped(machine, sender, batch_id)
@@ -409,7 +409,7 @@ class TombstonesStand(Checker):
                     pass
 
     def _dropped(self, machine: Machine, sender: KmeName, batch: BatchId) -> None:
-        end = self._ends.get((id(machine), sender, batch), 0.0)
+        end = self._ends.get((machine, sender, batch), 0.0)
         if machine.now() < end:
             self.broken(f"{machine.name} drops {batch} {end - machine.now():.0f} seconds too early")
 
@@ -428,21 +428,21 @@ class Witnessed(Checker):
 
     def __init__(self, books: Books) -> None:
         self._least = books.realm.threshold
-        self._witnesses: dict[int, set[HubName]] = {}
+        self._witnesses: dict[Machine, set[HubName]] = {}
 
     def started(self, machine: Machine) -> None:
         """Nobody has said anything yet."""
-        self._witnesses[id(machine)] = set()
+        self._witnesses[machine] = set()
 
     def asked(self, one: SimKme, event: kme.KmeEvent) -> None:
         """A preface is done."""
         if isinstance(event, kme.LinkProved) and not event.rolled_back:
-            self._witnesses.setdefault(id(one), set()).add(event.hub)
+            self._witnesses.setdefault(one, set()).add(event.hub)
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Deliveries at either end need them."""
         for change in changes:
             if isinstance(change, KeysDelivered):
-                witnesses = self._witnesses.get(id(machine), set())
+                witnesses = self._witnesses.get(machine, set())
                 if len(witnesses) < self._least:
                     self.broken(f"{machine.name} delivers, and only {sorted(witnesses)} vouch for it")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from simulation.disk import Disk
 from simulation.ledger import PadLedger
-from simulation.machines import Enrolled, LinkEnd, Machine, pad_path
+from simulation.machines import Enrolled, LinkEnd, Machine, machine_of, pad_path
 from simulation.rules import Checker
 from skex.base import limits
 from skex.base.errors import SkexError
@@ -28,13 +28,6 @@ from skex.protocol.session import Session, TakeGrant
 _UNIT = limits.TABLE_UNIT_BYTES
 _BLOCK = 16
 _SECTOR = 512
-
-
-def machine_of(end: LinkEnd) -> Machine:
-    """The machine that a connection's end belongs to."""
-    if not isinstance(end.owner, Machine):
-        raise TypeError("an end of no machine")
-    return end.owner
 
 
 class SealedOnce(Checker):
@@ -90,24 +83,24 @@ class MarkedFirst(Checker):
     rule = "3, Grants: the store's mark and the file's own are durable before a grant is announced or used"
 
     def __init__(self) -> None:
-        self._marks: dict[tuple[int, LinkId, Direction], int] = {}
+        self._marks: dict[tuple[Machine, LinkId, Direction], int] = {}
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Remember the store's marks."""
         for change in changes:
             if isinstance(change, MarkRaised):
-                self._marks[id(machine), change.link_id, change.direction] = change.mark
+                self._marks[machine, change.link_id, change.direction] = change.mark
 
     def restored(self, machine: Machine) -> None:
         """What was committed before is gone."""
-        self._marks = {key: mark for key, mark in self._marks.items() if key[0] != id(machine)}
+        self._marks = {key: mark for key, mark in self._marks.items() if key[0] is not machine}
 
     def taken(self, end: LinkEnd, take: TakeGrant, material: GrantMaterial) -> None:
         """Compare both marks with the grant's end."""
         machine = machine_of(end)
         behind = material.start + material.count
         where = f"{machine.name}, {take.direction.name}, grant {material.start}"
-        if self._marks.get((id(machine), take.link_id, take.direction), 0) < behind:
+        if self._marks.get((machine, take.link_id, take.direction), 0) < behind:
             self.broken(f"{where}: taken before the store's mark was durable")
         if self._own_mark(machine, take) < behind:
             self.broken(f"{where}: taken before the file's own mark was durable")
@@ -132,19 +125,19 @@ class ErasedFirst(Checker):
 
     def __init__(self) -> None:
         self._chains: dict[tuple[LinkId, Direction], list[bytes]] = {}
-        self._taken: dict[tuple[int, LinkId, Direction], int] = {}
-        self._scanned: dict[int, int] = {}
+        self._taken: dict[tuple[Machine, LinkId, Direction], int] = {}
+        self._scanned: dict[Machine, int] = {}
 
     def restored(self, machine: Machine) -> None:
         """What was erased may be there again, and what was freed is not."""
-        self._taken = {key: mark for key, mark in self._taken.items() if key[0] != id(machine)}
-        self._scanned.pop(id(machine), None)
+        self._taken = {key: mark for key, mark in self._taken.items() if key[0] is not machine}
+        self._scanned.pop(machine, None)
 
     def taken(self, end: LinkEnd, take: TakeGrant, material: GrantMaterial) -> None:
         """Nothing of this grant may be left where it lay."""
         machine = machine_of(end)
         link = machine.links[take.link_id]
-        self._taken[id(machine), take.link_id, take.direction] = material.start + material.count
+        self._taken[machine, take.link_id, take.direction] = material.start + material.count
         path = pad_path(take.link_id, take.direction)
         where = f"{machine.name}, {take.direction.name}, grant {material.start}"
         if link.kind is PadKind.TABLE:
@@ -160,7 +153,7 @@ class ErasedFirst(Checker):
             spent: set[bytes] = set()
             for link in machine.links.values():
                 for direction in Direction:
-                    mark = self._taken.get((id(machine), link.link_id, direction), 0)
+                    mark = self._taken.get((machine, link.link_id, direction), 0)
                     self._scan_file(machine, link, direction, mark)
                     spent.update(self._spent(link, direction, mark))
             self._scan_residue(machine, spent)
@@ -186,8 +179,8 @@ class ErasedFirst(Checker):
     def _scan_residue(self, machine: Machine, spent: set[bytes]) -> None:
         """Freed blocks that were freed since the last scan; sectors of table pads lie at block borders."""
         residue = machine.disk.residue
-        first = min(self._scanned.get(id(machine), 0), len(residue))
-        self._scanned[id(machine)] = len(residue)
+        first = min(self._scanned.get(machine, 0), len(residue))
+        self._scanned[machine] = len(residue)
         for piece in residue[first:]:
             for at in range(0, len(piece), _BLOCK):
                 if piece[at : at + _BLOCK] in spent:

@@ -21,6 +21,9 @@ from skex.wire.peer import Ok, PeerDirection, decode_peer_message
 
 SLACK_SECONDS = 3.0
 """By how much a world's clock may run past a deadline before its machine is told the time."""
+PATIENCE_STEPS = 200
+"""So many steps later a machine has been told the time, whatever its clock did."""
+_LOOK_STEPS = 20
 PROBE_BYTES = 16
 """So many bytes of a share are what a scan looks for."""
 
@@ -55,17 +58,17 @@ class OneConfirm(Checker):
     rule = "4.5: the one-time key v authenticates one fixed CONFIRM per batch, and nothing else"
 
     def __init__(self) -> None:
-        self._confirms: dict[tuple[int, KmeName, BatchId], messages.Confirmation] = {}
+        self._confirms: dict[tuple[Machine, KmeName, BatchId], messages.Confirmation] = {}
 
     def restored(self, machine: Machine) -> None:
         """A receiver that was rolled back may confirm again what it forgot: the specification names it."""
-        self._confirms = {key: one for key, one in self._confirms.items() if key[0] != id(machine)}
+        self._confirms = {key: one for key, one in self._confirms.items() if key[0] is not machine}
 
     def sends(self, one: SimKme, send: kme.KmeSend) -> None:
         """Compare with the first."""
         if isinstance(send, SendToHub) and isinstance(send.message, messages.Confirm):
             confirm = send.message.confirmation
-            key = (id(one), send.message.sender, confirm.batch)
+            key = (one, send.message.sender, confirm.batch)
             if self._confirms.setdefault(key, confirm) != confirm:
                 self.broken(f"{one.name} confirms {confirm.batch} in two ways")
 
@@ -117,52 +120,64 @@ class HubForgets(Checker):
 
 
 class RequestsEnd(Checker):
-    """Every request of a running machine ends by its own deadline, whatever goes wrong around it."""
+    """Every request of a running machine ends by its own deadline, whatever goes wrong around it.
+
+    A clock may jump past a deadline before the machine was told the time; it gets some steps for that.
+    """
 
     name = "requests-end"
     rule = "5.8: nothing fails silently: establishing and assigning end well or with a refusal, in time"
 
     def __init__(self) -> None:
-        self._batches: dict[tuple[int, BatchId], tuple[SimKme, float]] = {}
-        self._requests: dict[tuple[int, RequestId], tuple[SimKme, float]] = {}
+        self._waiting: dict[tuple[SimKme, BatchId | RequestId], float] = {}
+        self._overdue: dict[tuple[SimKme, BatchId | RequestId], int] = {}
+        self._steps = 0
 
     def started(self, machine: Machine) -> None:
         """What waited went with the memory."""
-        self._batches = {key: one for key, one in self._batches.items() if key[0] != id(machine)}
-        self._requests = {key: one for key, one in self._requests.items() if key[0] != id(machine)}
+        for key in [key for key in self._waiting if key[0] is machine]:
+            self._end(*key)
 
     def asked(self, one: SimKme, event: kme.KmeEvent) -> None:
         """An assignment begins."""
         if isinstance(event, assign.AssignKeys):
-            self._requests[id(one), event.request] = (one, one.now() + limits.ASSIGN_SECONDS)
+            self._waiting[one, event.request] = one.now() + limits.ASSIGN_SECONDS
 
     def sends(self, one: SimKme, send: kme.KmeSend) -> None:
         """A batch begins with its first share."""
         if isinstance(send, SendToHub) and isinstance(send.message, messages.Share):
             batch = BatchId(one.core.incarnation, send.message.counter)
-            self._batches.setdefault((id(one), batch), (one, one.now() + limits.ESTABLISH_SECONDS))
+            self._waiting.setdefault((one, batch), one.now() + limits.ESTABLISH_SECONDS)
 
     def notices(self, one: SimKme, notice: kme.KmeNotice) -> None:
         """Something ends, or is answered."""
         match notice:
             case sender.Established(batch=batch):
-                self._batches.pop((id(one), batch.batch), None)
+                self._end(one, batch.batch)
             case sender.NotEstablished(batch=BatchId() as batch_id):
-                self._batches.pop((id(one), batch_id), None)
+                self._end(one, batch_id)
             case (
                 assign.Deliverable(request=request)
                 | assign.NotOffered(request=request)
                 | assign.AssignmentEnded(request=request)
             ):
-                self._requests.pop((id(one), request), None)
+                self._end(one, request)
             case _:
                 pass
 
+    def _end(self, one: SimKme, what: BatchId | RequestId) -> None:
+        self._waiting.pop((one, what), None)
+        self._overdue.pop((one, what), None)
+
     def stepped(self, now: float) -> None:
-        """Whoever waited longest has not waited too long."""
-        for waiting in (self._batches, self._requests):
-            for (_, what), (one, deadline) in waiting.items():
-                if deadline + SLACK_SECONDS >= now:
-                    break
-                if one.running:
-                    self.broken(f"{one.name} still waits for {what!r}")
+        """Nobody who runs waits too long, and stays so."""
+        del now
+        self._steps += 1
+        if self._steps % _LOOK_STEPS:
+            return
+        for key, deadline in self._waiting.items():
+            one, what = key
+            if not one.running or one.now() <= deadline + SLACK_SECONDS:
+                self._overdue.pop(key, None)
+            elif self._steps - self._overdue.setdefault(key, self._steps) > PATIENCE_STEPS:
+                self.broken(f"{one.name} still waits for {what!r}")

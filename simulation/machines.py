@@ -333,6 +333,13 @@ class Machine:
         return False
 
 
+def machine_of(end: LinkEnd) -> Machine:
+    """The machine that a connection's end belongs to."""
+    if not isinstance(end.owner, Machine):
+        raise TypeError("an end of no machine")
+    return end.owner
+
+
 def pad_path(link_id: LinkId, direction: Direction) -> str:
     """Where a machine's disk has the pad of a link's direction."""
     return f"{link_id.hex()}-{direction.name.lower()}"

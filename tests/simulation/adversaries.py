@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Protocol, cast
 
 import pytest
@@ -215,6 +214,13 @@ class Restless:
             self.lives.fetch(one.slaves[0], one, one.keys)
 
 
+class _Named:
+    """All that a checker asks of a machine in this scene."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 class RolledBackSender:
     """A restored sender has lost a batch; a hub repeats the CONFIRM, and its Void comes after its Ok."""
 
@@ -222,7 +228,7 @@ class RolledBackSender:
         self.steps = 0
         self._exchange = Exchange(seed=seed)
         self._checker = FirstAnswerStays()
-        self._receiver = cast("Machine", SimpleNamespace(name=BOB))
+        self._receiver = cast("Machine", _Named(BOB))
         self._seen = 0
 
     def run(self, steps: int) -> None:
