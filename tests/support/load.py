@@ -14,6 +14,8 @@ from tests.support.network import SECONDS, Network
 
 ANSWER_SECONDS = 20.0
 PAUSE_SECONDS = 0.03
+FETCH_SECONDS = 4 * SECONDS
+"""A slave's KME may be killed again and again meanwhile."""
 
 
 class Sae:
@@ -96,7 +98,7 @@ class Pair(threading.Thread):
     def stop(self) -> None:
         """Let it fetch what it has ids of; raises what went wrong in it."""
         self._stopping.set()
-        self.join(2 * SECONDS)
+        self.join(FETCH_SECONDS + 2 * SECONDS)
         assert not self.is_alive()
         if self.failure is not None:
             raise self.failure
@@ -130,7 +132,7 @@ class Pair(threading.Thread):
     def _fetch(self, ids: list[str]) -> None:
         """Fetch by id until it is given or known to be gone; then ask for one of them again."""
         path, broken = f"app@{self._master.kme}/dec_keys", False
-        deadline = clock.now() + SECONDS
+        deadline = clock.now() + FETCH_SECONDS
         while clock.now() < deadline:
             status, answer = self._slave.ask(path, _by_id(ids))
             if status == 200:
@@ -145,7 +147,7 @@ class Pair(threading.Thread):
                 return
             broken = broken or status == 0
             threading.Event().wait(PAUSE_SECONDS)
-        self._ledger.problems.append(f"{ids} could not be fetched in {SECONDS:g} s")
+        self._ledger.problems.append(f"{ids} could not be fetched in {FETCH_SECONDS:g} s")
 
     def _ask_again(self, path: str, ids: list[str]) -> None:
         if self._slave.ask(path, _by_id(ids))[0] == 200:
