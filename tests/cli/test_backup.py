@@ -519,7 +519,7 @@ def test_backup_that_the_first_release_made_is_restored(root: Path) -> None:
 @pytest.mark.parametrize("asked", [{}, {"id": 7}, {"id": "zz"}, {"id": "00" * 15}])
 def test_daemon_hands_nothing_out_for_a_backup_without_an_id(asked: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="backup-malformed"):
-        asked_backup(asked)
+        asked_backup(asked, 0)
 
 
 def test_home_without_a_configuration_is_said(root: Path) -> None:

@@ -162,7 +162,7 @@ class _Operator:
 
     async def _backup(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Hand out the state of enrolment for a backup; the record of it comes first."""
-        self._recording.emit(asked_backup(arguments))
+        self._recording.emit(asked_backup(arguments, caller()))
         await self._recording.durable()
         return handed_out(await self._daemon.committer.call(lambda: state_of_hub(self._store)))
 

@@ -257,7 +257,7 @@ class _Composition:
 
     async def _backup(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Hand out the state of enrolment for a backup; the record of it comes first."""
-        self._emit(asked_backup(arguments))
+        self._emit(asked_backup(arguments, caller()))
         await self._recording.durable()
         return handed_out(await self.daemon.committer.call(lambda: state_of_kme(self._store)))
 

@@ -15,15 +15,15 @@ from skex.daemon.backup.contents import State
 from skex.daemon.evidence import backup_made, operator
 
 
-def asked_backup(arguments: Mapping[str, Any]) -> Event:
-    """The record of a backup that is asked for. Raises ``Refused`` (backup-malformed): no id."""
+def asked_backup(arguments: Mapping[str, Any], user: int) -> Event:
+    """The record of a backup that ``user`` (an id) asks for. Raises ``Refused`` (backup-malformed): no id."""
     try:
         backup_id = bytes.fromhex(arguments["id"])
     except (KeyError, TypeError, ValueError):
         backup_id = b""
     if len(backup_id) != ID_BYTES:
         raise Refused(codes.BACKUP_MALFORMED, f"an id of {ID_BYTES} bytes in hexadecimal is expected")
-    return backup_made(backup_id, operator())
+    return backup_made(backup_id, operator(user))
 
 
 def handed_out(state: State) -> Mapping[str, Any]:
