@@ -45,33 +45,33 @@ for number in range(1, 6):
 
 
 def test_every_target_has_a_strategy() -> None:
-    assert set(VALID) == set(targets.TARGETS)
+    assert set(VALID) == set(targets.WIRE)
 
 
-@pytest.mark.parametrize("target", targets.TARGETS)
+@pytest.mark.parametrize("target", targets.WIRE)
 @given(data=st.data())
 def test_valid_bytes_are_accepted(target: str, data: st.DataObject) -> None:
     assert targets.accepts(target, data.draw(VALID[target]))
 
 
-@pytest.mark.parametrize("target", targets.TARGETS)
+@pytest.mark.parametrize("target", targets.WIRE)
 @given(data=st.binary(max_size=256))
 def test_arbitrary_bytes_end_in_a_refusal_or_in_themselves(target: str, data: bytes) -> None:
     targets.accepts(target, data)
 
 
-@pytest.mark.parametrize("target", targets.TARGETS)
+@pytest.mark.parametrize("target", targets.WIRE)
 @given(data=st.data())
 def test_spoiled_bytes_end_in_a_refusal_or_in_themselves(target: str, data: st.DataObject) -> None:
     targets.accepts(target, data.draw(strategies.spoiled(VALID[target])))
 
 
-@pytest.mark.parametrize("target", targets.TARGETS)
+@pytest.mark.parametrize("target", targets.WIRE)
 @given(data=st.data())
 def test_bytes_meant_for_another_decoder_end_in_a_refusal_or_in_themselves(
     target: str, data: st.DataObject
 ) -> None:
-    other = data.draw(st.sampled_from(targets.TARGETS))
+    other = data.draw(st.sampled_from(sorted(targets.WIRE)))
     targets.accepts(target, data.draw(VALID[other]))
 
 
@@ -97,7 +97,7 @@ _foreign: SearchStrategy[object] = st.recursive(
 )
 
 
-@pytest.mark.parametrize("target", [name for name in targets.TARGETS if "frame" not in name])
+@pytest.mark.parametrize("target", [name for name in targets.WIRE if "frame" not in name])
 @given(value=_foreign, kind=st.integers(0, 13))
 def test_other_cbor_ends_in_a_refusal_or_in_itself(target: str, value: object, kind: int) -> None:
     targets.accepts(target, cbor2.dumps(value))
