@@ -39,7 +39,7 @@ class DiskImage:
 class Disk:
     """The file system of one machine. Paths are opaque names in one directory."""
 
-    def __init__(self, seed: int, capacity_bytes: int | None = None, *, punches: bool = True) -> None:
+    def __init__(self, seed: int | str, capacity_bytes: int | None = None, *, punches: bool = True) -> None:
         self._chance = Chance(seed)
         self._machine = _Machine(self._chance.fork("reads"), capacity_bytes, punches=punches)
         self._durable: dict[str, _Node] = {}
@@ -117,6 +117,23 @@ class Disk:
     def heal(self) -> None:
         """Cancel every fault that was ordered and has not struck yet."""
         self._machine.heal()
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the power was cut and the machine did not start again since."""
+        return self._machine.off
+
+    def keep_power(self) -> None:
+        """Cancel a power cut that was ordered and has not struck yet."""
+        self._machine.cut_at = None
+
+    def abandon(self) -> None:
+        """Every file that is open belongs to a process that is gone; the cache stays, unlike at a crash."""
+        self._machine.restart(self._machine.entries)
+
+    def limit(self, free_bytes: int | None) -> None:
+        """Leave room for so many bytes more from now on; None for as many as one likes."""
+        self._machine.capacity_bytes = None if free_bytes is None else self._machine.used() + free_bytes
 
     def rot(self, path: str, offset: int, mask: int = 1) -> None:
         """Flip bits of one byte."""
@@ -216,6 +233,13 @@ class DiskFile:
         self._node.write(offset, data)
         self._machine.end()
 
+    def truncate(self, size: int) -> None:
+        """Make the file this long; what is cut off becomes residue at the next sync."""
+        self._begin("truncate")
+        self._machine.require_room(size - len(self._node.cached))
+        self._node.truncate(size)
+        self._machine.end()
+
     def punch(self, offset: int, length: int) -> None:
         """Free the blocks of a range, if this disk can."""
         self._begin("punch")
@@ -300,9 +324,12 @@ class _Machine:
 
     def require_room(self, growth: int) -> None:
         """Refuse a file's growth beyond the disk's size."""
-        used = sum(len(node.cached) for node in self.entries.values())
-        if self.capacity_bytes is not None and growth > 0 and used + growth > self.capacity_bytes:
+        if self.capacity_bytes is not None and growth > 0 and self.used() + growth > self.capacity_bytes:
             raise failure(errno.ENOSPC)
+
+    def used(self) -> int:
+        """The bytes of all files, as running programs see them."""
+        return sum(len(node.cached) for node in self.entries.values())
 
 
 class _Node:
@@ -311,6 +338,7 @@ class _Node:
     def __init__(self, content: bytes = b"") -> None:
         self.cached = bytearray(content)
         self.durable = bytearray(content)
+        self._cut_to: int | None = None
         # Sector number -> whether it was punched since the last sync, so that its old block is freed.
         self._dirty: dict[int, bool] = {}
 
@@ -322,23 +350,39 @@ class _Node:
         for sector in _sectors(first, end):
             self._dirty.setdefault(sector, False)
 
+    def truncate(self, size: int) -> None:
+        before = len(self.cached)
+        if size >= before:
+            self.write(before, bytes(size - before))
+            return
+        del self.cached[size:]
+        self._cut_to = size if self._cut_to is None else min(size, self._cut_to)
+        for sector in [one for one in self._dirty if one * SECTOR_BYTES >= size]:
+            del self._dirty[sector]
+
     def punch(self, offset: int, length: int) -> None:
         self.cached[offset : offset + length] = bytes(length)
         for sector in _sectors(offset, offset + length):
             self._dirty[sector] = True
 
     def sync(self, residue: list[bytes]) -> None:
+        self._settle_length(residue)
         for sector in sorted(self._dirty):
             self._settle_sector(sector, SECTOR_BYTES, residue)
         self._dirty.clear()
 
     def forget_unsynced(self) -> None:
         """Take the unsynced sectors for written, as a kernel does after a failed sync."""
+        del self.durable[len(self.cached) :]
         self.durable.extend(bytes(len(self.cached) - len(self.durable)))
+        self._cut_to = None
         self._dirty.clear()
 
     def lose_unsynced(self, chance: Chance, residue: list[bytes]) -> None:
         """Let chance decide about each unsynced sector; the file ends where the last one came through."""
+        if self._cut_to is not None and chance.random() >= _LOST:
+            self._settle_length(residue)
+        self._cut_to = None
         for sector in sorted(self._dirty):
             fate = chance.random()
             if fate >= _LOST + _KEPT:
@@ -347,6 +391,15 @@ class _Node:
                 self._settle_sector(sector, SECTOR_BYTES, residue)
         self._dirty.clear()
         self.cached = bytearray(self.durable)
+
+    def _settle_length(self, residue: list[bytes]) -> None:
+        """Cut off what was truncated; its blocks are freed, not overwritten."""
+        if self._cut_to is not None:
+            gone = bytes(self.durable[self._cut_to :])
+            if any(gone):
+                residue.append(gone)
+            del self.durable[self._cut_to :]
+            self._cut_to = None
 
     def _settle_sector(self, sector: int, cut: int, residue: list[bytes]) -> None:
         """Bring the first ``cut`` bytes of a sector to the medium."""

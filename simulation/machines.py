@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from simulation.chance import Chance
-from simulation.disk import Disk
-from simulation.memory import NO_MARKS, HubMemory, KmeMemory, LinkMemory
+from simulation.disk import Disk, PowerFailure
+from simulation.homes import HubHome, KmeHome
+from simulation.memory import HubMemory, KmeMemory
 from simulation.network import Wire
 from simulation.watching import Watch
 from skex.base import limits
-from skex.base.errors import Refused, SkexError
+from skex.base.errors import Refused, SkexError, StoreFault
 from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName, LinkId, RealmName, SaeId
 from skex.base.secret import Secret
 from skex.pad.derived import DerivedPad
@@ -52,15 +53,23 @@ from skex.protocol.session import (
 )
 from skex.protocol.taking import Taking
 from skex.protocol.traffic import Tick
+from skex.store.links import EnrolledLink
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
 from skex.wire.preface import Parties
 from skex.wire.realm import Realm
 
+COMMIT_HAZARD: Final = 4
+"""A commit is several writes: that much likelier a place for the power to go than a single effect."""
+
 
 class PowerLostError(Exception):
-    """The machine lost its power between two effects."""
+    """The machine lost its power between two effects, or between two writes of its store."""
+
+
+class ProcessDiedError(Exception):
+    """The machine's disk let its store down; the daemon ended, the machine runs on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,20 @@ class Enrolled:
             self.kind,
             self._capacity(Direction.TO_HUB),
             self._capacity(Direction.TO_KME),
+        )
+
+    def stored(self, realm: RealmName) -> EnrolledLink:
+        """What stores get."""
+        return EnrolledLink(
+            self.link_id,
+            realm,
+            self.hub,
+            self.kme,
+            self.kind,
+            Secret(self.key),
+            self._capacity(Direction.TO_HUB),
+            self._capacity(Direction.TO_KME),
+            Enrolment.CARRIED_IN_CLEAR,
         )
 
     def _capacity(self, direction: Direction) -> int:
@@ -255,6 +278,8 @@ class Machine:
         self.realm = realm
         self.chance = chance
         self.disk = Disk(chance.getrandbits(32))
+        self.store_disk = Disk(f"{name} store")
+        self.faults = chance.fork("store faults")
         self.now = clock
         self.running = False
         self.crashes = 0
@@ -270,6 +295,7 @@ class Machine:
     def enrol(self, link: Enrolled) -> None:
         """Import a kit: write the pads' files."""
         self.links[link.link_id] = link
+        self.home.enrol(link.stored(self.realm.name))
         for direction, material in link.material.items():
             path = pad_path(link.link_id, direction)
             if link.kind is PadKind.TABLE:
@@ -282,7 +308,37 @@ class Machine:
         self.crashes += 1
         self.running = False
         self.ends = {}
+        self.home.die()
         self.disk.crash()
+        self.store_disk.crash()
+
+    def open_store(self) -> None:
+        """Open it unless enrolment left it open. Raises ``StoreFault``."""
+        if not self.home.is_open:
+            self.home.open()
+            if self.home.recovered:
+                self.watch.committed(self, self.home.recovered)
+
+    def be_killed(self) -> None:
+        """The process is gone; what it wrote stays in the caches of its disks."""
+        self.running = False
+        self.ends = {}
+        self.home.die()
+        self.disk.abandon()
+        self.store_disk.limit(None)
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Make one set durable. Raises ``PowerLostError``, and ``ProcessDiedError`` if the disk fails."""
+        if self.hazard_rate and self.faults.random() < COMMIT_HAZARD * self.hazard_rate:
+            self.store_disk.cut_power_after(self.faults.randint(1, 8))
+        try:
+            self.home.commit(changes)
+        except PowerFailure as off:
+            raise PowerLostError(self.name) from off
+        except StoreFault as fault:
+            raise ProcessDiedError(self.name) from fault
+        self.store_disk.keep_power()
+        self.watch.committed(self, changes)
 
     def look_up(self, link_id: LinkId) -> LinkProfile:
         """As the preface asks: a link that nobody enrolled is answered like any other, and gets no proof."""
@@ -298,8 +354,7 @@ class Machine:
         if older is not None and older is not end:
             older.close()
         self.ends[link_id] = end
-        memory = self.link_memory()
-        marks = memory.marks.get(link_id, NO_MARKS)
+        marks = self.home.store.marks(link_id)
         stored = {Direction.TO_HUB: marks.to_hub, Direction.TO_KME: marks.to_kme}
         for direction, mark in stored.items():
             end.pads[direction] = self._open_pad(link_id, direction, mark)
@@ -320,8 +375,9 @@ class Machine:
         for end in list(self.ends.values()):
             end.tick()
 
-    def link_memory(self) -> LinkMemory:
-        """The store's links."""
+    @property
+    def home(self) -> HubHome | KmeHome:
+        """Its store."""
         raise TypeError("a machine is a hub or a KME")
 
     def forget_end(self, end: LinkEnd) -> bool:
@@ -360,27 +416,30 @@ class SimHub(Machine):
 
     def __init__(self, name: HubName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         super().__init__(name, realm, chance, clock)
-        self.memory = HubMemory()
+        entropy = chance.fork("store").randbytes
+        self._home = HubHome(name, realm, self.store_disk, entropy, clock)
         self.lie: Lie | None = None
         self.lies = 0
         self.held: dict[tuple[KmeName, int, bytes], bytes] = {}
         self.start()
 
     def start(self) -> None:
-        """Start with what the store holds: nothing but links."""
+        """Start with what the store holds: nothing but links. Raises ``StoreFault``."""
+        self.open_store()
         self.relay = hub.HubRelay(self, self, self.realm.to_bytes())
         self.by_name: dict[KmeName, LinkEnd] = {}
         self.running = True
         self.watch.started(self)
 
-    def link_memory(self) -> LinkMemory:
-        """The store's links."""
-        return self.memory.links
+    @property
+    def home(self) -> HubHome:
+        """Its store."""
+        return self._home
 
-    def commit(self, changes: Sequence[Change]) -> None:
-        """Make one set durable."""
-        self.memory.commit(changes)
-        self.watch.committed(self, changes)
+    @property
+    def memory(self) -> HubMemory:
+        """What its store owes."""
+        return self._home.memory
 
     def accept(self, wire: Wire) -> LinkEnd:
         """A KME dialled."""
@@ -476,30 +535,32 @@ class SimKme(Machine):
 
     def __init__(self, name: KmeName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         super().__init__(name, realm, chance, clock)
-        self.memory = KmeMemory()
+        entropy = chance.fork("store").randbytes
+        self._home = KmeHome(name, realm, self.store_disk, entropy, clock)
         self.heard: deque[kme.KmeNotice] = deque()
         self.core: kme.KmeCore
 
     def start(self) -> None:
-        """Start with what the store holds, as a new incarnation."""
-        names = {link.hub: link.link_id for link in self.links.values()}
+        """Start with what the store holds, as a new incarnation. Raises ``StoreFault``."""
+        self.open_store()
         identity = peer.Identity(self.realm.name, KmeName(self.name), Incarnation(self.chance.randbytes(16)))
-        ports = kme.Ports(claims=self, commits=self.memory, admission=self, assign_policy=self)
-        held = self.memory.load(names, self.now())
+        ports = kme.Ports(claims=self, commits=self.home.store, admission=self, assign_policy=self)
+        held = self.home.store.load(self.now())
         self.core = kme.KmeCore(identity, ports, floor=2, held=held, now=self.now())
         self.heard.clear()
         self.running = True
         self.watch.started(self)
         self._carry_out(self.core.start(self.now()))
 
-    def link_memory(self) -> LinkMemory:
-        """The store's links."""
-        return self.memory.links
+    @property
+    def home(self) -> KmeHome:
+        """Its store."""
+        return self._home
 
-    def commit(self, changes: Sequence[Change]) -> None:
-        """Make one set durable."""
-        self.memory.commit(changes, self.now())
-        self.watch.committed(self, changes)
+    @property
+    def memory(self) -> KmeMemory:
+        """What its store owes."""
+        return self._home.memory
 
     def dial(self, link_id: LinkId, wire: Wire) -> LinkEnd:
         """Connect to the hub of a link."""

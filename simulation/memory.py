@@ -6,7 +6,7 @@ copied when it is committed, because machines wipe theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from skex.base import codes, limits
@@ -144,6 +144,14 @@ class KmeMemory:
         except LocalBug:
             vars(self).update(vars(self.replayed(self.log[:before])))
             raise
+
+    def kept(self) -> dict[tuple[Role, KmeName, BatchId], tuple[c.Batch, KeySet]]:
+        """Every batch of which keys are left, and which."""
+        rows = {
+            **{(Role.SENDER, *name): row for name, row in self.sent.items()},
+            **{(Role.RECEIVER, *name): row for name, row in self.received.items()},
+        }
+        return {name: (row.batch, row.left) for name, row in rows.items() if row.left}
 
     def is_committed(self, peer: KmeName, batch: BatchId) -> bool:
         """As the sender's ``Commits`` port says."""
@@ -287,20 +295,18 @@ class KmeMemory:
     def _promise(self, role: Role, peer: KmeName, keys: tuple[KeyRange, ...]) -> None:
         """A key is promised once, while it is there."""
         promised = self.promised.setdefault((role, peer), KeySet())
-        if promised.common(keys) or not self._left(role, peer).contains(keys):
+        if promised.common(keys) or not self._has_left(role, peer, keys):
             raise _bug("keys that are not held or promised already")
         promised.add(keys)
 
-    def _left(self, role: Role, peer: KmeName) -> KeySet:
-        left = KeySet()
-        for row in self._rows(role, peer):
-            left.add(row.left.ranges())
-        return left
+    def _has_left(self, role: Role, peer: KmeName, keys: Iterable[KeyRange]) -> bool:
+        rows = self._rows_of(role, peer, keys)
+        return all(one.batch in rows and rows[one.batch].left.contains((one,)) for one in keys)
 
     def _delivered(self, change: c.KeysDelivered) -> None:
         """To each SAE once, and to those only whom the keys were assigned to; then they are erased."""
         role, peer, keys, sae = change.role, change.peer, change.keys, change.sae
-        if not self._left(role, peer).contains(keys):
+        if not self._has_left(role, peer, keys):
             raise LocalBug(codes.KEY_DELIVERED_TWICE)
         if role is Role.RECEIVER:
             self._take(peer, keys, sae)
@@ -331,8 +337,13 @@ class KmeMemory:
         rows = self.sent if role is Role.SENDER else self.received
         return [row for (name, _), row in rows.items() if name == peer]
 
+    def _rows_of(self, role: Role, peer: KmeName, keys: Iterable[KeyRange]) -> dict[BatchId, _Row]:
+        """The rows that have some of these keys."""
+        rows: Mapping[tuple[KmeName, BatchId], _Row] = self.sent if role is Role.SENDER else self.received
+        return {one.batch: rows[peer, one.batch] for one in keys if (peer, one.batch) in rows}
+
     def _erase(self, role: Role, peer: KmeName, keys: Iterable[KeyRange]) -> None:
-        for row in self._rows(role, peer):
+        for row in self._rows_of(role, peer, keys).values():
             row.left.remove(keys)
 
     # ── loading ─────────────────────────────────────────────────────────────────────────────────
@@ -383,14 +394,15 @@ class KmeMemory:
     def _still_offered(self) -> Iterable[c.KeysOffered]:
         for offered in self.offered.values():
             left = KeySet()
-            for row in self._rows(Role.SENDER, offered.peer):
+            for row in self._rows_of(Role.SENDER, offered.peer, offered.keys).values():
                 left.add(row.left.common(offered.keys).ranges())
             if left:
                 yield replace(offered, keys=left.ranges())
 
     def _still_assigned(self) -> Iterable[c.KeysAssigned]:
         for assigned in self.assigned.values():
-            if self._left(Role.RECEIVER, assigned.sender).common(assigned.keys):
+            rows = self._rows_of(Role.RECEIVER, assigned.sender, assigned.keys)
+            if any(row.left.common(assigned.keys) for row in rows.values()):
                 yield assigned
 
     def _held(self) -> Iterable[KeysHeld]:

@@ -21,6 +21,9 @@ _PREFACE = {
 }
 _HELLO_NONCE = slice(20, 52)
 _HUB_NONCE = slice(8, 40)
+_HEARD_MAX = 1021
+_STRIDE = 8
+"""Newer pieces replace older ones an eighth of the way on: old ones stay for long."""
 
 
 class PadReusedError(AssertionError):
@@ -50,7 +53,17 @@ class Wiretap:
 
     derived: set[LinkId] = field(default_factory=set)
     records: int = 0
+    heard: list[bytes] = field(default_factory=list, repr=False)
     sealed: dict[tuple[object, ...], list[_Sealed]] = field(default_factory=dict)
+    _sent: int = 0
+
+    def hear(self, data: bytes) -> None:
+        """Keep what was sent, for who replays it: the oldest, and of the rest every so often one."""
+        self._sent += 1
+        if len(self.heard) < _HEARD_MAX:
+            self.heard.append(data)
+        else:
+            self.heard[self._sent * _STRIDE % _HEARD_MAX] = data
 
     def record(self, direction: Direction, nonces: bytes, data: bytes) -> None:
         """Take down one record. Raises ``PadReusedError``."""
@@ -89,6 +102,7 @@ class Stream:
         """The sending end wrote."""
         self.under_way += data
         self._seen += data
+        self._tap.hear(bytes(data))
 
     def read_preface(self) -> None:
         """Set the frames of the preface aside once they are all there."""

@@ -87,6 +87,9 @@ class Scenario:
     crash_rate: float = 0.0
     hazard: float = 0.0
     lifetime: int = 3600
+    attack_rate: float = 0.0
+    disk_rate: float = 0.0
+    kill_rate: float = 0.0
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -97,6 +100,12 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "liars": Scenario("two hubs lie", liars=2, lie=spoil),
     "down": Scenario("two hubs are down", down=2),
     "short": Scenario("keys live for twenty seconds", lifetime=20),
+    "attack": Scenario(
+        "bytes on the wires are changed, and anything ever sent is replayed or spliced in",
+        attack_rate=0.02,
+    ),
+    "disks": Scenario("the stores' disks fill up, or fail a write or a sync", disk_rate=0.002),
+    "kills": Scenario("daemons are killed; what they wrote stays in the caches", kill_rate=0.002),
     "mixed": Scenario(
         "one hub lies, one is down, connections break, machines lose power",
         liars=1,
@@ -105,5 +114,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         cut_rate=0.005,
         crash_rate=0.0005,
         hazard=0.0003,
+        attack_rate=0.003,
+        disk_rate=0.0005,
+        kill_rate=0.0005,
     ),
 }

@@ -8,13 +8,14 @@ stores hold and on what crossed the wires; at the end, with the faults over, key
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from simulation.chance import Chance
 from simulation.checkers import Checkers
-from simulation.machines import Enrolled, LinkEnd, Machine, PowerLostError, SimHub, SimKme
+from simulation.faults import Faults
+from simulation.machines import Enrolled, LinkEnd, Machine, PowerLostError, ProcessDiedError, SimHub, SimKme
 from simulation.network import Wire, Wiretap
 from simulation.rules import RuleBrokenError
 from simulation.scenarios import SCENARIOS, Scenario
@@ -88,6 +89,7 @@ class World:
             for hub in self.realm.hubs
         }
         self.kmes = {name: SimKme(name, self.realm, self.chance.fork(name), self.clock) for name in _NAMES}
+        self.faults = Faults(self.chance.fork("faults"), self.scenario, self.tap, self.survived.counts)
         self.checkers = Checkers(self.realm)
         for machine in self._machines():
             machine.watch = self.checkers
@@ -118,7 +120,7 @@ class World:
                 hub.enrol(link)
                 if kind is PadKind.DERIVED:
                     self.tap.derived.add(link.link_id)
-            one.memory.commit((changes.RealmAccepted(1, self.realm.to_bytes()),), self.time)
+            one.home.commit((changes.RealmAccepted(1, self.realm.to_bytes()),))
 
     def _link(self, name: KmeName, hub: HubName, kind: PadKind) -> Enrolled:
         size = 64 if kind is PadKind.DERIVED else TABLE_UNITS * limits.TABLE_UNIT_BYTES
@@ -146,11 +148,17 @@ class World:
     def _set_hazard(self, rate: float) -> None:
         for machine in self._machines():
             machine.hazard_rate = rate
+            if not rate:
+                machine.store_disk.limit(None)
+                machine.store_disk.heal()
 
     def step(self, *, faults: bool) -> None:
         """One thing happens."""
         self.survived.counts["steps"] += 1
         draw = self.chance.random()
+        killed = self.faults.strike([wire for wire, _, _ in self.wires], self._machines()) if faults else None
+        if killed is not None:
+            self._stop(killed, "is killed", killed.be_killed)
         try:
             if faults and draw < self.scenario.cut_rate:
                 self._cut()
@@ -160,8 +168,8 @@ class World:
                 self._ask()
             elif draw < 0.20 or not self._carry():
                 self._pass_time()
-        except PowerLostError as lost:
-            self._crash(self._machine(str(lost)))
+        except (PowerLostError, ProcessDiedError) as lost:
+            self._end(lost)
         self._listen()
         self.checkers.stepped(self.time, self._machines())
 
@@ -226,17 +234,28 @@ class World:
             self.survived.counts["cuts"] += 1
             self._sweep_wires()
 
+    def _end(self, lost: PowerLostError | ProcessDiedError) -> None:
+        """A machine went down while it did something."""
+        machine = self._machine(str(lost))
+        if isinstance(lost, PowerLostError):
+            self._crash(machine)
+        elif machine.running:
+            self.survived.counts["store faults"] += 1
+            self._stop(machine, f"ends: {lost.__cause__}", machine.be_killed)
+
     def _crash(self, machine: Machine) -> None:
-        if not machine.running:
-            return
-        self._note(f"{machine.name} loses power")
-        self.survived.counts["crashes"] += 1
+        if machine.running:
+            self.survived.counts["crashes"] += 1
+            self._stop(machine, "loses power", machine.lose_power)
+
+    def _stop(self, machine: Machine, how: str, stop: Callable[[], None]) -> None:
+        self._note(f"{machine.name} {how}")
         for wire, kme_end, hub_end in self.wires:
             for end in (kme_end, hub_end):
                 if end.owner.name == machine.name:
                     end.over = True
                     wire.cut()
-        machine.lose_power()
+        stop()
         self.restart_at[machine.name] = self.time + self.chance.uniform(0.1, 5.0)
         self._sweep_wires()
 
@@ -313,8 +332,8 @@ class World:
             while one.running and one.heard:
                 try:
                     self._hear(one, one.heard.popleft())
-                except PowerLostError:
-                    self._crash(one)
+                except (PowerLostError, ProcessDiedError) as lost:
+                    self._end(lost)
 
     def _hear(self, one: SimKme, notice: kme.KmeNotice) -> None:
         counts = self.survived.counts

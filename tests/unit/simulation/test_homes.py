@@ -1,0 +1,62 @@
+"""Production stores on simulated disks: held to what they acknowledged, and caught when they are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulation.chance import Chance
+from simulation.disk import Disk, PowerFailure
+from simulation.homes import KmeHome, StoreLiedError
+from simulation.world import make_realm
+from skex.base import codes
+from skex.base.errors import StoreFault
+from skex.protocol.changes import RealmAccepted, RollbackFound
+
+REALM = make_realm()
+ACCEPTED = RealmAccepted(1, REALM.to_bytes())
+
+
+def a_home(seed: int) -> KmeHome:
+    return KmeHome("north", REALM, Disk(seed), Chance(seed).randbytes, lambda: 1000.0)
+
+
+@pytest.mark.parametrize("calls", range(1, 8))
+def test_power_lost_within_a_commit_leaves_the_set_whole_or_absent(calls: int) -> None:
+    home = a_home(calls)
+    home.commit((ACCEPTED,))
+    home.disk.cut_power_after(calls)
+    try:
+        home.commit((RollbackFound(codes.ROLLBACK_FOUND.name),))
+    except PowerFailure:
+        home.die()
+        home.disk.crash()
+        home.open()
+    state = home.store.load(0.0)
+    assert state.realm is not None
+    assert state.realm.data == REALM.to_bytes()
+    assert state.rollback_found == home.memory.rollback
+
+
+def test_full_disk_is_the_stores_own_error_and_loses_nothing() -> None:
+    home = a_home(1)
+    home.commit((ACCEPTED,))
+    home.disk.limit(0)
+    with pytest.raises(StoreFault) as caught:
+        home.commit((RollbackFound(codes.ROLLBACK_FOUND.name),))
+    assert caught.value.code is codes.STORE_FULL
+    home.die()
+    home.disk.limit(None)
+    home.open()
+    assert home.store.load(0.0).realm is not None
+
+
+def test_store_that_lost_what_it_acknowledged_is_caught() -> None:
+    home = a_home(1)
+    home.die()
+    before = home.disk.image()
+    home.open()
+    home.commit((ACCEPTED,))
+    home.die()
+    home.disk.restore(before)
+    with pytest.raises(StoreLiedError, match="realm"):
+        home.open()
