@@ -16,8 +16,8 @@ BATCH, KEY_BYTES = 8, 32
 
 def test_establish_measures_a_whole_realm_and_leaves_nothing_behind(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
-    homes = tmp_path / "homes"
-    homes.mkdir()
+    homes = tmp_path / ("deep-" * 20) / "homes"  # deeper than the path of a socket may be long
+    homes.mkdir(parents=True)
     arguments = ["--batch", str(BATCH), "--depth", "2", "--seconds", "0.3", "--json"]
     places = ["--directory", str(homes), "--output", str(output)]
     done = CliRunner().invoke(skex_command, ["--debug", "bench", "establish", *arguments, *places])

@@ -15,6 +15,7 @@ from skex.base import codes
 from skex.base.errors import DeliveryFault, Refused, SkexError, StoreFault
 from skex.cli.common import Unreachable
 from skex.daemon.starting import ADMIN_SOCKET
+from skex.runtime.localpaths import socket_path
 
 SECONDS: Final = 30.0
 """How long a daemon may take to answer its operator."""
@@ -34,7 +35,8 @@ class _LocalConnection(http.client.HTTPConnection):
         """Connect to the socket's path instead of a host."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        with socket_path(self._path) as name:
+            self.sock.connect(name)
 
 
 def ask(home: Path, command: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from skex.base import codes
 from skex.base.errors import SkexError, StoreFault
+from skex.runtime.localpaths import socket_path
 
 BODY_BYTES: Final = 96 * 1024
 """The longest request but for uploads: a realm file in hexadecimal, or a few names."""
@@ -108,7 +109,7 @@ class AdminSocket:
     async def start(self) -> None:
         """Listen. A socket that a killed daemon left behind is replaced: the home is ours.
 
-        Raises ``StoreFault`` (listen-address): the home's path is too long, or the disk is full.
+        Raises ``StoreFault`` (listen-address): the disk is full, or the home's file system has no sockets.
         """
         application = web.Application(client_max_size=BODY_BYTES, middlewares=[_only_owner])
         application.add_routes(
@@ -125,7 +126,8 @@ class AdminSocket:
         await self._runner.setup()
         before = os.umask(0o177)
         try:
-            await web.UnixSite(self._runner, self._path).start()
+            with socket_path(self._path) as name:
+                await web.UnixSite(self._runner, name).start()
         except OSError as error:
             raise StoreFault(codes.LISTEN_ADDRESS, f"{self._path}: {error}") from error
         finally:
