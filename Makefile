@@ -17,6 +17,8 @@ PARALLEL := $(if $(filter 1,$(JOBS)),,--numprocesses=$(JOBS))
 # Hundreds of kills in test-deep and by themselves; a score in every run of the tests.
 KILLS ?= 300
 SEED ?= 1
+# How long worlds are run, or what reads foreign bytes is fuzzed.
+MINUTES ?= 10
 
 export VENV
 export PYTHONPATH :=
@@ -85,13 +87,17 @@ kills: setup ## Real daemons killed KILLS times under load, of seed SEED; prints
 demo: ## The whole system at work, on this machine; ARGS=--json prints one JSON document alone
 	@tools/demo.sh $(ARGS)
 
+.PHONY: worlds
+worlds: setup ## Simulated worlds for MINUTES (default 10), seed after seed from SEED
+	$(headline) 'worlds'
+	@PYTHONPATH=. $(BIN)/python -m simulation sweep --seed $(SEED) --minutes $(MINUTES) $(ARGS)
+
 .PHONY: test-deep
-test-deep: setup ## Tests with many more generated examples (long)
+test-deep: setup worlds ## Worlds for MINUTES, then the tests with many more generated examples (hours)
 	$(headline) 'tests, deep'
 	@SKEX_HYPOTHESIS_PROFILE=deep SKEX_KILLS=$(KILLS) SKEX_SEED=$(SEED) $(BIN)/pytest $(PARALLEL) $(ARGS)
 
-# How long, over all targets together; ARGS names some of them, or a folder: ARGS='--corpus DIR "record header"'.
-MINUTES ?= 10
+# Over all targets together; ARGS names some of them, or a folder: ARGS='--corpus DIR "record header"'.
 .PHONY: fuzz
 fuzz: setup ## Coverage-guided fuzzing of every decoder and machine for MINUTES (default 10); ARGS: targets
 	$(headline) 'fuzz'

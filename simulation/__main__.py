@@ -1,4 +1,4 @@
-"""``python -m simulation run --seed 1 --steps 20000 --json``: one run of the world, repeatable."""
+"""Worlds from seeds: ``run`` runs one, repeatably; ``sweep`` runs one after the other for some minutes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import argparse
 import json
 import sys
 import traceback
+from collections import Counter
 
 from simulation.scenarios import SCENARIOS
 from simulation.world import World
+from skex.runtime import clock
 
 
 def main() -> int:
     """Run and report; exit status 1 says that a rule broke, and how to see it again."""
     arguments = _parser().parse_args()
+    outcome: int = arguments.command(arguments)
+    return outcome
+
+
+def _run(arguments: argparse.Namespace) -> int:
     world = World(arguments.seed, arguments.scenario)
     error = ""
     try:
@@ -30,6 +37,26 @@ def main() -> int:
     return 1 if error else 0
 
 
+def _sweep(arguments: argparse.Namespace) -> int:
+    """Every scenario with one seed, then with the next, until the time is over."""
+    until = clock.now() + 60 * arguments.minutes
+    seed, runs, survived = arguments.seed, 0, Counter[str]()
+    broken: list[str] = []
+    while clock.now() < until:
+        for scenario in sorted(SCENARIOS):
+            world = World(seed, scenario)
+            try:
+                world.run(arguments.steps)
+            except Exception as error:  # noqa: BLE001 - whatever ends a run is its result
+                broken.append(f"--seed {seed} --steps {arguments.steps} --scenario {scenario}: {error}")
+                print(f"broken: {broken[-1]}", file=sys.stderr)
+            runs += 1
+            survived += world.survived.counts
+        seed += 1
+    print(json.dumps({"runs": runs, "broken": broken, "survived": dict(sorted(survived.items()))}, indent=2))
+    return 1 if broken else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -38,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--steps", type=int, default=20_000, help="steps with faults; calm follows")
     run.add_argument("--scenario", choices=sorted(SCENARIOS), default="mixed")
     run.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    run.set_defaults(command=_run)
+    sweep = commands.add_parser("sweep", help="run worlds of all scenarios, seed after seed")
+    sweep.add_argument("--seed", type=int, default=1, help="the first seed")
+    sweep.add_argument("--steps", type=int, default=5_000, help="steps with faults in each world")
+    sweep.add_argument("--minutes", type=float, default=10.0)
+    sweep.set_defaults(command=_sweep)
     return parser
 
 

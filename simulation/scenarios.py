@@ -76,7 +76,9 @@ def _flipped(data: bytes, chance: Chance) -> bytes:
 class Scenario:
     """Rates are per step. ``liars`` and ``down`` together stay within n - k.
 
-    ``lifetime`` is that of keys, in seconds.
+    ``lifetime`` is that of keys, in seconds. ``tables`` are the numbers of the hubs with which the first
+    and the second KME have table pads. Nobody refills a table: where hubs lie, it is with a liar, so that
+    one that is used up in a long run leaves as many honest hubs within reach as before.
     """
 
     description: str
@@ -90,14 +92,17 @@ class Scenario:
     attack_rate: float = 0.0
     disk_rate: float = 0.0
     kill_rate: float = 0.0
+    tables: tuple[int, int] = (1, 2)
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     "calm": Scenario("nothing goes wrong"),
     "cuts": Scenario("connections break at any byte", cut_rate=0.01),
     "crashes": Scenario("machines lose power between any two effects", crash_rate=0.001, hazard=0.0005),
-    "liar": Scenario("one hub changes, withholds and repeats what it relays", liars=1, lie=spoil),
-    "liars": Scenario("two hubs lie", liars=2, lie=spoil),
+    "liar": Scenario(
+        "one hub changes, withholds and repeats what it relays", liars=1, lie=spoil, tables=(5, 5)
+    ),
+    "liars": Scenario("two hubs lie", liars=2, lie=spoil, tables=(5, 5)),
     "down": Scenario("two hubs are down", down=2),
     "short": Scenario("keys live for twenty seconds", lifetime=20),
     "attack": Scenario(
@@ -117,5 +122,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         attack_rate=0.003,
         disk_rate=0.0005,
         kill_rate=0.0005,
+        tables=(5, 5),
     ),
 }

@@ -112,9 +112,9 @@ class World:
     # ── the set-up ──────────────────────────────────────────────────────────────────────────────
     def _enrol(self) -> None:
         """Every KME with every hub: derived pads, and one table link for each KME."""
-        for number, one in enumerate(self.kmes.values()):
-            for place, hub in enumerate(self.hubs.values()):
-                kind = PadKind.TABLE if place == number else PadKind.DERIVED
+        for one, table in zip(self.kmes.values(), self.scenario.tables, strict=True):
+            for number, hub in enumerate(self.hubs.values(), 1):
+                kind = PadKind.TABLE if number == table else PadKind.DERIVED
                 link = self._link(KmeName(one.name), HubName(hub.name), kind)
                 one.enrol(link)
                 hub.enrol(link)

@@ -24,7 +24,7 @@ LINK = LinkId(bytes(8))
 @pytest.mark.parametrize("seed", [1, 2])
 def test_keys_flow_and_no_rule_breaks(scenario: str, seed: int) -> None:
     world = World(seed, scenario)
-    world.run(1500)
+    world.run(2000)
     counts = world.survived.counts
     assert counts["established"] > 10
     assert counts["delivered"] > 10
@@ -77,18 +77,30 @@ def test_wiretap_tells_grants_of_different_connections_apart() -> None:
         tap.record(Direction.TO_HUB, b"nonces of another", _record(16, b"six"))
 
 
-def test_command_line_reports_one_json_document() -> None:
+def _simulation(*arguments: str) -> dict[str, object]:
     run = subprocess.run(
-        [sys.executable, "-m", "simulation", "run", "--seed", "1", "--steps", "300", "--json"],
+        [sys.executable, "-m", "simulation", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
         env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
     )
-    report = json.loads(run.stdout)
+    report: dict[str, object] = json.loads(run.stdout)
+    return report
+
+
+def test_command_line_reports_one_json_document() -> None:
+    report = _simulation("run", "--seed", "1", "--steps", "300", "--json")
     assert report["ok"] is True
-    assert report["delivered"] > 0
+    assert report["delivered"]
+
+
+def test_a_sweep_runs_every_scenario_and_adds_up_what_was_survived() -> None:
+    report = _simulation("sweep", "--minutes", "0.0001", "--steps", "100")
+    assert (report["runs"], report["broken"]) == (len(SCENARIOS), [])
+    assert isinstance(survived := report["survived"], dict)
+    assert survived["steps"] >= 100 * len(SCENARIOS)
 
 
 def _record(offset: int, body: bytes) -> bytes:
