@@ -7,6 +7,8 @@ import os
 import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -26,7 +28,7 @@ from skex.enrol.ca import revocation_list
 from skex.pad.kinds import PadKind
 from skex.runtime import clock, logs
 from skex.runtime.lock import HomeLock
-from tests.support.network import Homes
+from tests.support.network import Homes, until
 
 KMES = {"north": PadKind.DERIVED, "south": PadKind.DERIVED}
 
@@ -200,14 +202,21 @@ def test_root_is_refused_unless_it_is_allowed(
     assert (error["code"], error["exit_code"]) == ("root-refused", 3)
 
 
-def test_a_home_whose_path_is_too_long_for_a_socket_is_refused_plainly(
-    enrolled: Homes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_home_deeper_than_the_path_of_a_socket_may_be_long_is_no_reason_to_refuse(
+    enrolled: Homes, tmp_path: Path
 ) -> None:
     home = tmp_path / ("x" * 120) / "hub-1"
     shutil.copytree(enrolled.home("hub-1"), home)
-    error = refusal(home, "hub", capsys)
-    assert (error["code"], error["exit_code"]) == ("listen-address", 4)
-    HomeLock(home).release()
+    command = [sys.executable, "-m", "skex", "--json", "--home", str(home), "hub"]
+    with subprocess.Popen([*command, "run"], stderr=subprocess.DEVNULL) as daemon:
+        try:
+            until((home / "ports.json").exists, "the hub")
+            status = subprocess.run([*command, "status"], capture_output=True, check=True)
+        finally:
+            daemon.terminate()
+    assert json.loads(status.stdout)["hub"] == "hub-1"
+    assert daemon.returncode == 0
+    assert not (home / "admin.sock").exists()
 
 
 def test_a_hubs_home_is_no_kmes(enrolled: Homes, capsys: pytest.CaptureFixture[str]) -> None:
