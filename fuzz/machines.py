@@ -417,8 +417,7 @@ def kme_core(data: bytes) -> bytes:
     machine.commit((RealmAccepted(1, realm.to_bytes()),))
     for number in range(1, 6):
         link_id, material = LinkId(bytes([number]) * 8), dict.fromkeys(Direction, bytes(range(64)))
-        enrolled = Enrolled(link_id, BOB, hub_name(number), PadKind.DERIVED, bytes(64), material)
-        machine.links[link_id] = enrolled
+        machine.enrol(Enrolled(link_id, BOB, hub_name(number), PadKind.DERIVED, bytes(64), material))
     machine.start()
     for number in range(1, 6):
         machine.do(kme.LinkProved(hub_name(number), rolled_back=False, epoch=1, realm_digest=realm.digest()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -36,9 +37,17 @@ SECONDS = 40.0
 """How long anything may take that comes by itself, on a machine that is busy with other tests."""
 
 
+_PORTS = range(10_000, 32_000)
+"""Below those that the system hands out by itself, to whoever listens or connects meanwhile."""
+_order = iter([*_PORTS[os.getpid() * 1009 % len(_PORTS) :], *_PORTS])
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on. Each is given once in a process; processes begin at different ones."""
+    for port in _order:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 @dataclass
