@@ -36,10 +36,9 @@ TABLE_UNITS = 1024
 SECONDS = 40.0
 """How long anything may take that comes by itself, on a machine that is busy with other tests."""
 
-
 _PORTS = range(10_000, 32_000)
 """Below those that the system hands out by itself, to whoever listens or connects meanwhile."""
-_order = iter([*_PORTS[os.getpid() * 1009 % len(_PORTS) :], *_PORTS])
+_order: Iterator[int] = iter([*_PORTS[os.getpid() * 1009 % len(_PORTS) :], *_PORTS])
 
 
 def free_port() -> int:
