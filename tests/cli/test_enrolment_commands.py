@@ -225,6 +225,13 @@ def test_threshold_below_the_floor_is_refused(root: Path) -> None:
     assert refused_import(home="strict") == (3, "realm-below-floor")
 
 
+@pytest.mark.parametrize("way", [("--in-clear",), ("--passphrase-file", "words")])
+def test_a_passphrase_is_spoken_of_where_there_is_one(root: Path, way: tuple[str, ...]) -> None:
+    answer = skex("kit", "create", "site-a", "--home", "hub-1", "-o", "k", *way)
+    assert answer.code == 0
+    assert ("passphrase" in answer.stderr) is ("--in-clear" not in way)
+
+
 def test_existing_output_is_never_overwritten(root: Path) -> None:
     Path("hub-1.kit").write_text("precious")
     way = ("kit", "create", "site-a", "--home", "hub-1", "-o", "hub-1.kit", "--in-clear")

@@ -202,20 +202,32 @@ def test_root_is_refused_unless_it_is_allowed(
     assert (error["code"], error["exit_code"]) == ("root-refused", 3)
 
 
-def test_a_home_deeper_than_the_path_of_a_socket_may_be_long_is_no_reason_to_refuse(
-    enrolled: Homes, tmp_path: Path
-) -> None:
-    home = tmp_path / ("x" * 120) / "hub-1"
-    shutil.copytree(enrolled.home("hub-1"), home)
+def asked_while_it_runs(home: Path, *flags: str) -> dict[str, Any]:
+    """What a hub's status says while it runs as a process of its own."""
     command = [sys.executable, "-m", "skex", "--json", "--home", str(home), "hub"]
-    with subprocess.Popen([*command, "run"], stderr=subprocess.DEVNULL) as daemon:
+    with subprocess.Popen([*command, "run", *flags], stderr=subprocess.DEVNULL) as daemon:
         try:
             until((home / "ports.json").exists, "the hub")
             status = subprocess.run([*command, "status"], capture_output=True, check=True)
         finally:
             daemon.terminate()
-    assert json.loads(status.stdout)["hub"] == "hub-1"
     assert daemon.returncode == 0
+    answer: dict[str, Any] = json.loads(status.stdout)
+    return answer
+
+
+def test_root_runs_a_daemon_with_the_flag_that_says_so(enrolled: Homes, tmp_path: Path) -> None:
+    stated = {"listen.address": Endpoint("127.0.0.1", 0)}
+    homes.init_hub(tmp_path / "hub-1", HubName("hub-1"), enrolled.realm.to_bytes(), stated)
+    assert asked_while_it_runs(tmp_path / "hub-1", "--allow-root")["hub"] == "hub-1"
+
+
+def test_a_home_deeper_than_the_path_of_a_socket_may_be_long_is_no_reason_to_refuse(
+    enrolled: Homes, tmp_path: Path
+) -> None:
+    home = tmp_path / ("x" * 120) / "hub-1"
+    shutil.copytree(enrolled.home("hub-1"), home)
+    assert asked_while_it_runs(home)["hub"] == "hub-1"
     assert not (home / "admin.sock").exists()
 
 

@@ -756,7 +756,7 @@ FILE_IO: Final = _store("file-io", "A file could not be read or written.", "Chec
 ROOT_REFUSED: Final = _refused(
     "root-refused",
     "This daemon does not run as root.",
-    "Run it as its own user, or set run.allow_root.",
+    "Run it as its own user, or say --allow-root.",
     effect=_NO_START,
 )
 

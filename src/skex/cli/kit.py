@@ -111,7 +111,8 @@ def create(
             wanted = order(opened.realm, opened.name)
             made = opened.create_kit(wanted, file, file.sync, replace=replace, progress=advance)
     talk(f"Wrote {output}. It may be imported once, until {moment(made.header.expires)}.")
-    talk("Tell the words to the KME's operator, and the passphrase on another way than the kit's.")
+    secretly = "" if in_clear else ", and the passphrase on another way than the kit's"
+    talk(f"Tell the words to the KME's operator{secretly}.")
     _show(made.header, made.fingerprint, {"file": str(output)})
 
 

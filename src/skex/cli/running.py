@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -22,8 +23,14 @@ def _run(level: str, daemon: Coroutine[Any, Any, None]) -> None:
     uvloop.run(daemon)
 
 
+_allow_root = click.option(
+    "--allow-root", is_flag=True, help="Run as root, which nothing here needs, as run.allow_root does."
+)
+
+
 @click.command("run", cls=Verb)
-def hub_run() -> None:
+@_allow_root
+def hub_run(*, allow_root: bool) -> None:
     """Run the hub in this home, in the foreground, until SIGTERM or Ctrl-C.
 
     Logs are JSON lines on stderr. Where it listens stands in ports.json in the home.
@@ -31,11 +38,12 @@ def hub_run() -> None:
     from skex.daemon.run_hub import run_hub  # noqa: PLC0415  # see _run
 
     config = hub_config()
-    _run(config.log_level, run_hub(config))
+    _run(config.log_level, run_hub(replace(config, allow_root=config.allow_root or allow_root)))
 
 
 @click.command("run", cls=Verb)
-def kme_run() -> None:
+@_allow_root
+def kme_run(*, allow_root: bool) -> None:
     """Run the KME in this home, in the foreground, until SIGTERM or Ctrl-C.
 
     Logs are JSON lines on stderr. Where its doors listen stands in ports.json in the home.
@@ -43,7 +51,7 @@ def kme_run() -> None:
     from skex.daemon.run_kme import run_kme  # noqa: PLC0415  # see _run
 
     config = kme_config()
-    _run(config.log_level, run_kme(config))
+    _run(config.log_level, run_kme(replace(config, allow_root=config.allow_root or allow_root)))
 
 
 @click.command("status", cls=Verb)
