@@ -42,6 +42,27 @@ def test_links_that_were_enrolled_anew_while_the_realm_file_was_too_old_accuse_n
     assert RollbackFound(codes.ROLLBACK_FOUND.name) not in persisted
 
 
+def test_kme_whose_own_pad_contradicts_itself_delivers_nothing_until_that_is_settled() -> None:
+    realm = realm_of(3, 2)
+    links = {hub_name(number): LinkId(bytes([number]) * 8) for number in HUBS}
+    identity = Identity(realm.name, KmeName("site-a"), Incarnation(bytes(16)))
+    held = kme.KmeState(HeldRealm(realm.to_bytes(), 0.0), links)
+    core = kme.KmeCore(identity, _NOBODY, 2, held, 0.0)
+    core.start(0.0)
+
+    def delivers_once_every_link_is_proved() -> bool:
+        for name in links:
+            core.handle(kme.LinkProved(name, False, realm.epoch, realm.digest()), 1.0)  # no rollback
+        return core.may_deliver
+
+    assert delivers_once_every_link_is_proved()
+    found = core.handle(rollback.OwnContradiction(codes.PAD_MARK_CONTRADICTS), 2.0)
+    assert RollbackFound(codes.PAD_MARK_CONTRADICTS.name) in found.persist
+    assert not delivers_once_every_link_is_proved()
+    core.handle(rollback.Settled(), 3.0)
+    assert delivers_once_every_link_is_proved()
+
+
 def test_no_keys_are_made_for_a_peer_that_may_still_hear_that_all_keys_are_revoked() -> None:
     """It would erase them there with the others, and this end would go on delivering them."""
     revocation = Revoke(RequestId(b"r" * 16), RevokeReason.ROLLBACK, None)
