@@ -8,10 +8,11 @@ The tables come from the checkers themselves and from the tests that plant bugs.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from generated import command, with_parts
 
 from simulation.checkers import SCAN_STEPS, Checkers
 from simulation.checkers_talk import SLACK_SECONDS
@@ -19,7 +20,6 @@ from simulation.world import CALM_STEPS, REFILLED, make_realm
 from tests.simulation.mutation_table import PLANTED, SETTINGS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "simulation-mutations.md"
-_PART = re.compile(r"(<!-- generated: ([a-z0-9._-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -81,22 +81,9 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def regenerate(text: str) -> str:
-    """``text`` with every generated part as the code has it now. Raises ``KeyError`` for an unknown name."""
-    return _PART.sub(lambda match: match[1] + PARTS[match[2]]() + match[3], text)
-
-
-def main() -> int:
-    """The command: exit 1 if ``--check`` finds something."""
-    check = sys.argv[1:] == ["--check"]
-    text = PAGE.read_text(encoding="utf-8")
-    current = regenerate(text)
-    if current == text:
-        return 0
-    print(f"{PAGE.name}: {'not current' if check else 'written'}")
-    if not check:
-        PAGE.write_text(current, encoding="utf-8")
-    return 1 if check else 0
+    """``text`` with every part as the code has it now. Raises ``KeyError`` for an unknown name."""
+    return with_parts(text, PARTS)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command([PAGE], PARTS))

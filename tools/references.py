@@ -9,18 +9,18 @@ from the tables by which policies are read and events are written.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
+
+from generated import command, with_parts
 
 from skex.audit import events
 from skex.policy import schema
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = ("policy.md", "audit.md")
-_PART = re.compile(r"(<!-- generated: ([a-z0-9._-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -83,30 +83,9 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def regenerate(text: str) -> str:
-    """``text`` with every generated part as the code has it now. Raises ``KeyError`` for an unknown name."""
-    return _PART.sub(lambda match: match[1] + PARTS[match[2]]() + match[3], text)
-
-
-def part_names(text: str) -> list[str]:
-    """The names of the generated parts in ``text``."""
-    return [match[2] for match in _PART.finditer(text)]
-
-
-def main() -> int:
-    """The command: exit 1 if ``--check`` finds something."""
-    check = sys.argv[1:] == ["--check"]
-    stale = False
-    for name in PAGES:
-        path = DOCS / name
-        text = path.read_text(encoding="utf-8")
-        current = regenerate(text)
-        if current != text:
-            stale = True
-            print(f"{name}: {'not current' if check else 'written'}")
-            if not check:
-                path.write_text(current, encoding="utf-8")
-    return 1 if check and stale else 0
+    """``text`` with every part as the code has it now. Raises ``KeyError`` for an unknown name."""
+    return with_parts(text, PARTS)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command([DOCS / name for name in PAGES], PARTS))

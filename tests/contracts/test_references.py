@@ -42,7 +42,8 @@ def test_generated_tables_are_current() -> None:
 
 
 def test_every_table_stands_in_exactly_one_page(references: ModuleType) -> None:
-    names = [*references.part_names(POLICY), *references.part_names(AUDIT)]
+    generated = importlib.import_module("generated")
+    names = [*generated.part_names(POLICY), *generated.part_names(AUDIT)]
     assert sorted(names) == sorted(references.PARTS)
 
 
