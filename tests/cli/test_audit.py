@@ -135,6 +135,14 @@ def test_verify_names_the_first_line_that_cannot_be_relied_on(
     assert f"line {line}: {fault}" in skex("audit", "verify", home).stdout
 
 
+def test_a_log_that_was_taken_away_proves_nothing(home: Path) -> None:
+    assert skex("audit", "verify", home).stdout.startswith("proved")
+    log_of(home).unlink()
+    answer = skex("audit", "verify", home)
+    assert answer.code == 0
+    assert answer.stdout.startswith("unseen")
+
+
 def test_a_torn_end_is_sound_once_a_start_has_recovered_it(home: Path) -> None:
     with log_of(home).open("ab") as file:
         file.write(b'{"format":1,"seq')

@@ -194,8 +194,13 @@ def _problem_data(problem: Problem) -> Mapping[str, Any]:
 
 def _log_lines(log: Log) -> Iterator[str]:
     report = log.report
-    verdict = Verdict.PROVED if report.is_sound else Verdict.WRONG
-    said = f"{report.records} records are whole" if report.problem is None else str(report.problem)
+    if report.problem is not None:
+        verdict, said = Verdict.WRONG, str(report.problem)
+    elif report.records:
+        verdict, said = Verdict.PROVED, f"{report.records} records are whole"
+    else:
+        # Nothing here tells a home that never ran from one whose log was taken away.
+        verdict, said = Verdict.UNSEEN, "there is no record, so nothing is proved"
     yield f"{verdict.value:<6}  {log.home}: {said}."
     if report.started_at > 1:
         yield f"        It begins with record {report.started_at}; older segments are elsewhere."
