@@ -57,13 +57,33 @@ def _sweep(arguments: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
+def scenario_lines() -> str:
+    """Every scenario with its description, one a line."""
+    width = max(map(len, SCENARIOS))
+    lines = (f"  {name:{width}}  {SCENARIOS[name].description}" for name in sorted(SCENARIOS))
+    return "\n".join(("scenarios:", *lines))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__)
+    layout, below = argparse.RawDescriptionHelpFormatter, scenario_lines()
+    parser = argparse.ArgumentParser(
+        prog="python -m simulation", description=__doc__, epilog=below, formatter_class=layout
+    )
     commands = parser.add_subparsers(required=True)
-    run = commands.add_parser("run", help="run one world")
-    run.add_argument("--seed", type=int, default=1)
-    run.add_argument("--steps", type=int, default=20_000, help="steps with faults; calm follows")
-    run.add_argument("--scenario", choices=sorted(SCENARIOS), default="mixed")
+    run = commands.add_parser(
+        "run", help="run one world", description="Run one world.", epilog=below, formatter_class=layout
+    )
+    run.add_argument("--seed", type=int, default=1, help="all that happens is drawn from it (default 1)")
+    run.add_argument(
+        "--steps", type=int, default=20_000, help="steps with faults; calm follows (default 20000)"
+    )
+    run.add_argument(
+        "--scenario",
+        choices=sorted(SCENARIOS),
+        default="mixed",
+        metavar="NAME",
+        help="see below (default mixed)",
+    )
     run.add_argument("--json", action="store_true", help="one JSON document on stdout")
     run.set_defaults(command=_run)
     sweep = commands.add_parser("sweep", help="run worlds of all scenarios, seed after seed")

@@ -76,6 +76,7 @@ def _flipped(data: bytes, chance: Chance) -> bytes:
 class Scenario:
     """Rates are per step. ``liars`` and ``down`` together stay within n - k.
 
+    ``description`` is one line, said by the help of the command and by the documentation.
     ``lifetime`` is that of keys, in seconds. ``tables`` are the numbers of the hubs with which the first
     and the second KME have table pads. Nobody refills a table: where hubs lie, it is with a liar, so that
     one that is used up in a long run leaves as many honest hubs within reach as before.
@@ -94,6 +95,14 @@ class Scenario:
     kill_rate: float = 0.0
     tables: tuple[int, int] = (1, 2)
 
+    def __post_init__(self) -> None:
+        """A scenario that says nothing of itself, or too much for one line, is refused (``ValueError``)."""
+        if not 0 < len(self.description) <= DESCRIPTION_CHARACTERS or "\n" in self.description:
+            raise ValueError("a scenario is described in one line")
+
+
+DESCRIPTION_CHARACTERS: Final = 100
+"""What stands beside a scenario's name on one line of the help."""
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     "calm": Scenario("nothing goes wrong"),
@@ -102,7 +111,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "liar": Scenario(
         "one hub changes, withholds and repeats what it relays", liars=1, lie=spoil, tables=(5, 5)
     ),
-    "liars": Scenario("two hubs lie", liars=2, lie=spoil, tables=(5, 5)),
+    "liars": Scenario(
+        "two hubs change, withhold and repeat what they relay", liars=2, lie=spoil, tables=(5, 5)
+    ),
     "down": Scenario("two hubs are down", down=2),
     "short": Scenario("keys live for twenty seconds", lifetime=20),
     "attack": Scenario(
@@ -112,7 +123,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "disks": Scenario("the stores' disks fill up, or fail a write or a sync", disk_rate=0.002),
     "kills": Scenario("daemons are killed; what they wrote stays in the caches", kill_rate=0.002),
     "mixed": Scenario(
-        "one hub lies, one is down, connections break, machines lose power",
+        "all at once: one hub lies, one is down; cuts, crashes, kills, attacks and bad disks",
         liars=1,
         down=1,
         lie=spoil,

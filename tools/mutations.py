@@ -1,9 +1,9 @@
-"""Writes the generated tables of docs/simulation-mutations.md.
+"""Writes the generated tables of docs/simulation.md and docs/simulation-mutations.md.
 
     PYTHONPATH=. python tools/mutations.py            write them
     PYTHONPATH=. python tools/mutations.py --check    say whether they are current, change nothing
 
-The tables come from the checkers themselves and from the tests that plant bugs.
+The tables come from the scenarios, from the checkers themselves, and from the tests that plant bugs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from generated import command, with_parts
 
 from simulation.checkers import SCAN_STEPS, Checkers
 from simulation.checkers_talk import SLACK_SECONDS
+from simulation.scenarios import SCENARIOS
 from simulation.world import CALM_STEPS, REFILLED, make_realm
 from tests.simulation.mutation_table import PLANTED, SETTINGS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "simulation-mutations.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = (DOCS / "simulation.md", DOCS / "simulation-mutations.md")
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -63,6 +65,11 @@ def _settings() -> str:
     return _table(("Setting", "What happens in it"), rows)
 
 
+def _scenarios() -> str:
+    rows = ((f"`{name}`", one.description) for name, one in sorted(SCENARIOS.items()))
+    return _table(("Scenario", "What goes wrong in it"), rows)
+
+
 def _flow() -> str:
     return (
         "Besides these, a world compares what its stores hold, tries what its lying hubs could rebuild\n"
@@ -76,6 +83,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "checkers": _checkers,
     "flow": _flow,
     "planted": _planted,
+    "scenarios": _scenarios,
     "settings": _settings,
 }
 
@@ -86,4 +94,4 @@ def regenerate(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(command([PAGE], PARTS))
+    sys.exit(command(PAGES, PARTS))

@@ -47,17 +47,18 @@ def _lies(adversary: Callable[[], adversaries.Adversary], scenario: Scenario) ->
     return begin
 
 
-_LIAR: Final = Scenario("", liars=1)
+_LIAR: Final = Scenario("one hub lies as the setting says", liars=1)
+_RESTLESS: Final = Scenario(
+    "two hubs are down, connections break and machines lose power often",
+    down=2,
+    cut_rate=0.03,
+    crash_rate=0.003,
+)
+_DWINDLING: Final = Scenario("machines lose power, and after a while three hubs are down", crash_rate=0.004)
 SETTINGS: Final[dict[str, Setting]] = {
     **{name: Setting(one.description, _world(one)) for name, one in SCENARIOS.items()},
-    "restless": Setting(
-        "two hubs are down, connections break and machines lose power often",
-        _world(Scenario("", down=2, cut_rate=0.03, crash_rate=0.003)),
-    ),
-    "dwindling": Setting(
-        "machines lose power, and after a while three hubs are down",
-        lambda seed: adversaries.Dwindling(seed, Scenario("", crash_rate=0.004)),
-    ),
+    "restless": Setting(_RESTLESS.description, _world(_RESTLESS)),
+    "dwindling": Setting(_DWINDLING.description, lambda seed: adversaries.Dwindling(seed, _DWINDLING)),
     "flips": Setting("the network flips bits", _world(SCENARIOS["calm"]), flips=0.02),
     "table link": Setting(
         "one table link: cuts, crashes, ends restored in turns", lambda seed: LinkWalk(PadKind.TABLE, seed)

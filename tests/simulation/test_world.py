@@ -11,7 +11,7 @@ import pytest
 
 from simulation.network import PadReusedError, Wiretap
 from simulation.rules import RuleBrokenError
-from simulation.scenarios import SCENARIOS
+from simulation.scenarios import SCENARIOS, Scenario
 from simulation.world import World
 from skex.base.ids import Direction, HubName, LinkId
 from skex.wire.record import RecordHeader
@@ -77,17 +77,34 @@ def test_wiretap_tells_grants_of_different_connections_apart() -> None:
         tap.record(Direction.TO_HUB, b"nonces of another", _record(16, b"six"))
 
 
-def _simulation(*arguments: str) -> dict[str, object]:
-    run = subprocess.run(
+def _ran(*arguments: str) -> str:
+    """What the command says on stdout; it must end well."""
+    return subprocess.run(
         [sys.executable, "-m", "simulation", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
         env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-    )
-    report: dict[str, object] = json.loads(run.stdout)
+    ).stdout
+
+
+def _simulation(*arguments: str) -> dict[str, object]:
+    report: dict[str, object] = json.loads(_ran(*arguments))
     return report
+
+
+@pytest.mark.parametrize("command", [(), ("run",)])
+def test_help_says_in_one_line_each_what_happens_in_every_scenario(command: tuple[str, ...]) -> None:
+    said = _ran(*command, "--help").splitlines()
+    for name, scenario in SCENARIOS.items():
+        assert [line.split() for line in said].count([name, *scenario.description.split()]) == 1, name
+
+
+@pytest.mark.parametrize("description", ["", "two\nlines", "x" * 101])
+def test_a_scenario_that_is_not_described_in_one_line_is_refused(description: str) -> None:
+    with pytest.raises(ValueError, match="described in one line"):
+        Scenario(description)
 
 
 def test_command_line_reports_one_json_document() -> None:
