@@ -22,7 +22,7 @@ from skex.keys.engine import Cancellable, Engine
 from skex.keys.filling import ReserveMarks
 from skex.keys.held import HeldKeys
 from skex.keys.reserve import Reserve
-from skex.keys.service import Keys
+from skex.keys.service import Delivery, Keys
 from skex.keys.settings import KeySettings
 from skex.protocol import hub, kme, peer, traffic
 from skex.protocol.changes import BatchDropped, Change, LinkFrozen, RealmAccepted, Role
@@ -386,13 +386,15 @@ class NetKme:
         del name
         return self.demanded(asked)
 
-    def delivered(self, caller: SaeId, name: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
+    def delivered(self, delivery: Delivery) -> None:
         """Remember it."""
-        self.heard_here.delivered.append((caller, name, tuple(key_ids), new))
+        one = delivery
+        self.heard_here.delivered.append((one.caller, one.peer, one.key_ids, one.new))
 
-    def lost(self, caller: SaeId, name: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
+    def lost(self, delivery: Delivery) -> None:
         """Remember it."""
-        self.heard_here.lost.append((caller, name, tuple(key_ids), new))
+        one = delivery
+        self.heard_here.lost.append((one.caller, one.peer, one.key_ids, one.new))
 
     def refused(self, caller: SaeId, other: str, code: Any, *, new: bool) -> None:
         """Remember it."""

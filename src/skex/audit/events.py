@@ -133,6 +133,17 @@ def _kind(
 
 _K: Final = Area.KEYS
 _BATCH: Final = {"keys": COUNT, "key_bytes": COUNT, "threshold": COUNT, "hubs": NAMES, "purpose": WORD}
+_KEPT: Final = {
+    **_BATCH,
+    "epoch": COUNT,
+    "lifetime": COUNT,
+    "claim": WORD,
+    "margin": COUNT,
+    "computational": NAMES,
+    "randomness": WORD,
+    "enrolment": WORD,
+    "links": NAMES,
+}
 _REQUEST: Final = {"keys": COUNT, "key_bytes": COUNT, "purpose": TEXT, "note": TEXT}
 _NOTE: Final = {"note": TEXT}
 BATCH_GENERATED: Final = _kind(_K, "batch-generated", "Keys were generated.", _BATCH, important=False)
@@ -140,14 +151,14 @@ BATCH_ESTABLISHED: Final = _kind(
     _K,
     "batch-established",
     "Keys of a peer were rebuilt, verified and kept.",
-    {**_BATCH, "claim": WORD, "margin": COUNT, "subsets_tried": COUNT},
+    {**_KEPT, "subsets_tried": COUNT},
     important=False,
 )
 BATCH_CONFIRMED: Final = _kind(
     _K,
     "batch-confirmed",
     "The peer has the keys: they may be delivered.",
-    {**_BATCH, "claim": WORD, "margin": COUNT},
+    _KEPT,
     important=False,
 )
 BATCH_FAILED: Final = _kind(
@@ -174,7 +185,9 @@ TWO_CANDIDATES: Final = _kind(
 KEYS_ASSIGNED: Final = _kind(
     _K, "keys-assigned", "Keys were assigned to SAEs.", {"keys": COUNT, "purpose": TEXT}, important=False
 )
-KEYS_DELIVERED: Final = _kind(_K, "keys-delivered", "Keys were handed to an SAE.", _REQUEST)
+KEYS_DELIVERED: Final = _kind(
+    _K, "keys-delivered", "Keys were handed to an SAE.", {**_REQUEST, "as": WORD, "others": NAMES}
+)
 KEYS_REFUSED: Final = _kind(_K, "keys-refused", "A request for keys was refused.", _REQUEST, sampled=True)
 KEYS_EXPIRED: Final = _kind(_K, "keys-expired", "Keys expired unused.", {"keys": COUNT}, important=False)
 KEYS_REVOKED: Final = _kind(_K, "keys-revoked", "Keys were revoked.", {"keys": COUNT, "reason": TEXT})

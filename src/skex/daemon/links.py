@@ -98,6 +98,11 @@ class Links:
                 if shell is not None:
                     shell.close(PeerFault(codes.LINK_FROZEN, hub))
 
+    @property
+    def by_hub(self) -> Mapping[HubName, LinkId]:
+        """At a KME: the link with each hub."""
+        return {one.link.hub: one.link.link_id for one in self._known.values()}
+
     def __iter__(self) -> Iterator[StoredLink]:
         return iter(self._known.values())
 

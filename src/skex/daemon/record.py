@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -13,8 +12,11 @@ from skex.audit.fields import NETWORK, SYSTEM, Actor, ActorKind, Subject
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, SkexError
 from skex.base.ids import HubName, KmeName, LinkId, SaeId
+from skex.keys.service import Delivery
 from skex.protocol import hub, kme, peer, realm, receiver, rollback, sender
 from skex.protocol.changes import Batch
+from skex.wire.claim import Enrolment, Randomness
+from skex.wire.context import Purpose
 from skex.wire.realm import Realm
 
 Emit = Callable[[Event], None]
@@ -26,6 +28,39 @@ class ClaimWord(Enum):
     INFORMATION_THEORETIC = "information-theoretic"
     HYBRID = "hybrid"
     COMPUTATIONAL = "computational"
+
+
+class PurposeWord(Enum):
+    """What a batch is for, as audit records name it."""
+
+    CONTROL = "control"
+    TRAFFIC = "traffic"
+
+
+class RandomnessWord(Enum):
+    """Where keys come from, as audit records name it."""
+
+    SYSTEM_XOR_OTHER = "system-xor-other"
+    SYSTEM = "system"
+
+
+class EnrolmentWord(Enum):
+    """How the weakest link's material travelled, as audit records name it."""
+
+    COMPONENTS = "components"
+    CARRIED_IN_CLEAR = "carried-in-clear"
+    UNDER_PASSPHRASE = "under-passphrase"  # noqa: S105  # a word, not a password
+
+
+class EndWord(Enum):
+    """As which SAE somebody got keys."""
+
+    MASTER = "master"
+    SLAVE = "slave"
+
+
+NO_LINK: Final = "none"
+"""In a record's list of links: this end has none to that hub."""
 
 
 class BlameWord(Enum):
@@ -49,30 +84,34 @@ class KeyRecord:
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
 
-    def delivered(self, caller: SaeId, peer: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
-        """Keys go to ``caller``."""
-        del new
-        shown = tuple(Subject.key(one) for one in key_ids[: limits.AUDIT_SUBJECTS - 1])
-        self._emit(
-            Event(
-                events.KEYS_DELIVERED,
-                actor=Actor(ActorKind.SAE, caller),
-                subjects=(Subject.kme(peer), *shown),
-                verdict=Verdict.ALLOWED,
-                details={"keys": len(key_ids)},
-            )
-        )
+    def delivered(self, delivery: Delivery) -> None:
+        """Keys go to an SAE."""
+        details = {
+            "keys": len(delivery.key_ids),
+            "purpose": delivery.purpose,
+            "as": EndWord.MASTER if delivery.new else EndWord.SLAVE,
+            "others": delivery.others,
+        }
+        self._happened(events.KEYS_DELIVERED, delivery, details, Verdict.ALLOWED)
 
-    def lost(self, caller: SaeId, peer: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
+    def lost(self, delivery: Delivery) -> None:
         """A committed delivery whose caller had gone."""
-        del new
-        shown = tuple(Subject.key(one) for one in key_ids[: limits.AUDIT_SUBJECTS - 1])
+        self._happened(events.KEYS_VOIDED, delivery, {"keys": len(delivery.key_ids)}, None)
+
+    def _happened(
+        self, kind: events.Kind, delivery: Delivery, details: Mapping[str, object], verdict: Verdict | None
+    ) -> None:
+        """Which keys of which batches; an id is a digest of its batch and index, so each is to be found."""
+        batches = tuple(Subject.batch(one) for one in delivery.batches)
+        room = limits.AUDIT_SUBJECTS - 1 - len(batches)
+        shown = tuple(Subject.key(one) for one in delivery.key_ids[:room])
         self._emit(
             Event(
-                events.KEYS_VOIDED,
-                actor=Actor(ActorKind.SAE, caller),
-                subjects=(Subject.kme(peer), *shown),
-                details={"keys": len(key_ids)},
+                kind,
+                actor=Actor(ActorKind.SAE, delivery.caller),
+                subjects=(Subject.kme(delivery.peer), *batches, *shown),
+                verdict=verdict,
+                details=details,
             )
         )
 
@@ -89,14 +128,17 @@ class KeyRecord:
         )
 
 
-def of_kme(notice: kme.KmeNotice) -> Event | None:
-    """The record of a notice of a KME's machines, if it is of consequence."""
+def of_kme(notice: kme.KmeNotice, links: Mapping[HubName, LinkId]) -> Event | None:
+    """The record of a notice of a KME's machines, if it is of consequence.
+
+    ``links`` are this KME's own, by their hubs.
+    """
     event: Event | None = None
     match notice:
         case sender.Established(batch=batch):
-            event = _batch(events.BATCH_CONFIRMED, batch)
+            event = _batch(events.BATCH_CONFIRMED, batch, links)
         case receiver.BatchAccepted(batch):
-            event = _batch(events.BATCH_ESTABLISHED, batch)
+            event = _batch(events.BATCH_ESTABLISHED, batch, links)
         case sender.NotEstablished(peer=name, code=code):
             event = Event(events.BATCH_FAILED, subjects=(Subject.kme(name),), cause=code)
         case receiver.HubBlamed(hub=name, batch=batch_id):
@@ -135,18 +177,44 @@ def _share_rejected(notice: receiver.GroupExpired | receiver.ShareRefused) -> Ev
     )
 
 
-def _batch(kind: events.Kind, batch: Batch) -> Event:
-    context = batch.context
+def _batch(kind: events.Kind, batch: Batch, links: Mapping[HubName, LinkId]) -> Event:
+    """Everything that the claim of a batch rests on: what is known of it when the store has dropped it."""
+    context, claim = batch.context, batch.claim
+    used = tuple(links[name] for name in batch.hubs if name in links)
     return Event(
         kind,
-        subjects=(Subject.kme(batch.peer), Subject.batch(batch.batch)),
+        subjects=(
+            Subject.kme(batch.peer),
+            Subject.batch(batch.batch),
+            *(Subject.link(link) for link in used),
+        ),
         details={
             "keys": context.keys,
+            "key_bytes": context.key_bytes,
             "threshold": context.threshold,
-            "claim": ClaimWord[batch.claim.claim_class(context.threshold).name],
-            "margin": batch.claim.margin(context.threshold),
+            "hubs": batch.hubs,
+            "purpose": _PURPOSES[context.purpose],
+            "epoch": context.epoch,
+            "lifetime": context.lifetime,
+            "claim": ClaimWord[claim.claim_class(context.threshold).name],
+            "margin": claim.margin(context.threshold),
+            "computational": computational_hubs(batch),
+            "randomness": _RANDOMNESS[claim.randomness],
+            "enrolment": _ENROLMENTS[claim.enrolment],
+            "links": tuple(links[name].hex() if name in links else NO_LINK for name in batch.hubs),
         },
     )
+
+
+_PURPOSES: Final = {one: PurposeWord[one.name] for one in Purpose}
+_RANDOMNESS: Final = {one: RandomnessWord[one.name] for one in Randomness}
+_ENROLMENTS: Final = {one: EnrolmentWord[one.name] for one in Enrolment}
+
+
+def computational_hubs(batch: Batch) -> tuple[HubName, ...]:
+    """The hubs of a batch whose path an unbounded attacker breaks: at one end or the other."""
+    named = zip(batch.context.hubs, batch.hubs, strict=True)
+    return tuple(name for coordinate, name in named if coordinate in batch.claim.computational)
 
 
 def realm_changed(later: Realm, actor: Actor = SYSTEM) -> Event:

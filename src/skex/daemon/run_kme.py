@@ -232,7 +232,7 @@ class _Composition:
 
     # ── hearing ─────────────────────────────────────────────────────────────────────────────────
     def _hear(self, notice: kme.KmeNotice) -> None:
-        event = record.of_kme(notice)
+        event = record.of_kme(notice, self.daemon.links.by_hub)
         if event is not None:
             self._emit(event)
         if isinstance(notice, receiver.HubBlamed):

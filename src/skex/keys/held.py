@@ -82,6 +82,7 @@ class Claimed:
 
     sender: KmeName
     caller: SaeId
+    master: SaeId
     key_ids: tuple[uuid.UUID, ...]
     claims: tuple[KeyClaim, ...]
     places: tuple[_Place, ...]
@@ -90,6 +91,11 @@ class Claimed:
     def ranges(self) -> tuple[KeyRange, ...]:
         """The keys, one range for each id."""
         return tuple(place.range for place in self.places)
+
+    @property
+    def purpose(self) -> str:
+        """The label under which they were assigned; that of the first, where assignments differ."""
+        return self.places[0].record.assigned.purpose if self.places else ""
 
 
 class HeldKeys:
@@ -219,7 +225,7 @@ class HeldKeys:
         sender = kme_of(master)
         batches = self._batches.get(sender, {})
         claims = tuple(batches[place.batch].claim for place in places)
-        claimed = Claimed(sender, caller, tuple(key_ids), claims, places)
+        claimed = Claimed(sender, caller, master, tuple(key_ids), claims, places)
         self.check(claimed, may_take)
         for place in places:
             place.record.claimed[caller].add((place.range,))

@@ -10,11 +10,11 @@ import asyncio
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, Refused
-from skex.base.ids import KmeName, RealmName, SaeId, kme_of
+from skex.base.ids import BatchId, KmeName, RealmName, SaeId, kme_of
 from skex.keys.api import DeliveredKey, PairStatus, Requirements
 from skex.keys.blocks import Blocks, Lot
 from skex.keys.engine import Engine, wipe
@@ -26,6 +26,7 @@ from skex.keys.settings import KeySettings
 from skex.keys.supply import Supply
 from skex.keys.upkeep import Upkeep
 from skex.protocol.establishment import key_id
+from skex.wire.peer import KeyRange
 
 _TRIES: Final = 4
 """How often a request is tried when what it tried with was taken away meanwhile."""
@@ -58,20 +59,41 @@ class SaePolicy(Protocol):
         """What is demanded of a key with ``peer``: the stricter of policy and request."""
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Keys that go to ``caller``: as master (``new``), or by their ids.
+
+    ``batches`` are those of the keys, each once; ``others`` the slaves of a master, or the master of a
+    slave; ``purpose`` the application's label.
+    """
+
+    caller: SaeId
+    peer: KmeName
+    key_ids: tuple[uuid.UUID, ...]
+    batches: tuple[BatchId, ...]
+    others: tuple[SaeId, ...]
+    purpose: str
+    new: bool
+
+
 class KeyEvents(Protocol):
     """Hears what became of each request: exactly one call for one that ended.
 
     ``delivered`` comes before the keys go out: if it raises, they do not.
     """
 
-    def delivered(self, caller: SaeId, peer: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
-        """Keys go to ``caller``: as master (``new``), or by their ids."""
+    def delivered(self, delivery: Delivery) -> None:
+        """Keys go to an SAE."""
 
-    def lost(self, caller: SaeId, peer: KmeName, key_ids: Sequence[uuid.UUID], *, new: bool) -> None:
-        """A delivery was committed, but ``caller`` had gone meanwhile: nobody gets these keys."""
+    def lost(self, delivery: Delivery) -> None:
+        """A delivery was committed, but the caller had gone meanwhile: nobody gets these keys."""
 
     def refused(self, caller: SaeId, other: str, code: ErrorCode, *, new: bool) -> None:
         """A request was refused with ``code``."""
+
+
+_Given: TypeAlias = tuple[tuple[DeliveredKey, ...], Delivery]
+"""Keys, and what is to be recorded of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +180,7 @@ class Keys:
         """See ``KeyService``."""
         try:
             order = self._order(caller, slaves, number, key_bytes, requirements)
-            keys = await self._make(order)
+            given = await self._make(order)
         except Refused as refused:
             others = ", ".join(slaves[: limits.SLAVES])
             raise self._refusal(caller, others, refused.code, new=True) from refused
@@ -168,7 +190,7 @@ class Keys:
                 ReserveMarks(order.target, key_bytes, settings.reserve_low, settings.reserve_high)
             )
         self.filling.wake()
-        return self._given(caller, order.target, keys, new=True)
+        return self._given(*given)
 
     def _order(
         self,
@@ -209,7 +231,7 @@ class Keys:
         kind = Kind(target, key_bytes, demands.minimum_threshold, demands.claim_class)
         return Pair(kind, caller, tuple(sorted(slaves)), asked.purpose, lifetime)
 
-    async def _make(self, order: _Order) -> tuple[DeliveredKey, ...]:
+    async def _make(self, order: _Order) -> _Given:
         """Get keys assigned and deliver them; again if what was assigned was taken away meanwhile."""
         until = asyncio.get_running_loop().time() + limits.TAKE_SECONDS
         before: ErrorCode | None = None
@@ -222,15 +244,13 @@ class Keys:
                 before = refused.code
         return await self._make_once(order, until, before)
 
-    async def _make_once(
-        self, order: _Order, until: float, before: ErrorCode | None
-    ) -> tuple[DeliveredKey, ...]:
+    async def _make_once(self, order: _Order, until: float, before: ErrorCode | None) -> _Given:
         lot = self._blocks.take(order.pair, order.number) or await self._assign(order, until, before)
         return await hand_over(
             self._engine.spawn,
             f"delivery to {order.pair.master}",
             lambda wanted: self._deliver(order, lot, wanted),
-            lambda keys: self._lost(order.pair.master, order.target, keys, new=True),
+            self._lost,
         )
 
     async def _assign(self, order: _Order, until: float, before: ErrorCode | None) -> Lot:
@@ -254,7 +274,7 @@ class Keys:
             raise Refused(before or codes.DEADLINE_PASSED) from None
         return Lot(offer.request, offer.taken, ahead=False)
 
-    async def _deliver(self, order: _Order, lot: Lot, wanted: Wanted) -> tuple[DeliveredKey, ...]:
+    async def _deliver(self, order: _Order, lot: Lot, wanted: Wanted) -> _Given:
         engine, taken = self._engine, lot.taken
         try:
             secrets = await engine.deliver(order.target, lot.request, taken.keys, wanted)
@@ -265,12 +285,21 @@ class Keys:
                 engine.release(order.target, lot.request)
             raise
         self._blocks.delivered(order.pair, lot)
-        names = [
+        names = tuple(
             key_id(self._realm, self._name, order.target, one.batch, index)
             for one in taken.keys
             for index in one.indexes
-        ]
-        return tuple(map(DeliveredKey, names, secrets, taken.claims))
+        )
+        pair = order.pair
+        return tuple(map(DeliveredKey, names, secrets, taken.claims)), Delivery(
+            pair.master,
+            order.target,
+            names,
+            batches_of(taken.keys),
+            pair.slaves,
+            pair.purpose,
+            new=True,
+        )
 
     # ── by id ───────────────────────────────────────────────────────────────────────────────────
     async def take_by_id(
@@ -281,15 +310,15 @@ class Keys:
             self._check_by_id(caller, master, len(key_ids))
             may_take = self._engine.core.peer_messages.assignee.may_take
             claimed = self._engine.held.claim(caller, master, key_ids, may_take)
-            keys = await hand_over(
+            given = await hand_over(
                 self._engine.spawn,
                 f"delivery to {caller}",
                 lambda wanted: self._hand_out(claimed, wanted),
-                lambda keys: self._lost(caller, claimed.sender, keys, new=False),
+                self._lost,
             )
         except Refused as refused:
             raise self._refusal(caller, master, refused.code, new=False) from refused
-        return self._given(caller, claimed.sender, keys, new=False)
+        return self._given(*given)
 
     def _check_by_id(self, caller: SaeId, master: SaeId, number: int) -> None:
         if kme_of(caller) != self._name or not self.policy.may_take_by_id(caller, master):
@@ -299,28 +328,40 @@ class Keys:
         if not self._engine.core.may_deliver:
             raise Refused(codes.NOT_READY)
 
-    async def _hand_out(self, claimed: Claimed, wanted: Wanted) -> tuple[DeliveredKey, ...]:
+    async def _hand_out(self, claimed: Claimed, wanted: Wanted) -> _Given:
         secrets = await self._engine.hand_out(claimed, wanted)
-        return tuple(map(DeliveredKey, claimed.key_ids, secrets, claimed.claims))
+        return tuple(map(DeliveredKey, claimed.key_ids, secrets, claimed.claims)), Delivery(
+            claimed.caller,
+            claimed.sender,
+            claimed.key_ids,
+            batches_of(claimed.ranges),
+            (claimed.master,),
+            claimed.purpose,
+            new=False,
+        )
 
     # ── what became of it ───────────────────────────────────────────────────────────────────────
-    def _given(
-        self, caller: SaeId, peer: KmeName, keys: tuple[DeliveredKey, ...], *, new: bool
-    ) -> tuple[DeliveredKey, ...]:
+    def _given(self, keys: tuple[DeliveredKey, ...], delivery: Delivery) -> tuple[DeliveredKey, ...]:
         try:
-            self._events.delivered(caller, peer, [key.key_id for key in keys], new=new)
+            self._events.delivered(delivery)
         except BaseException:
             wipe(key.key for key in keys)  # what cannot be recorded does not happen
             raise
         return keys
 
-    def _lost(self, caller: SaeId, peer: KmeName, keys: tuple[DeliveredKey, ...], *, new: bool) -> None:
+    def _lost(self, given: _Given) -> None:
+        keys, delivery = given
         wipe(key.key for key in keys)
-        self._events.lost(caller, peer, [key.key_id for key in keys], new=new)
+        self._events.lost(delivery)
 
     def _refusal(self, caller: SaeId, other: str, code: ErrorCode, *, new: bool) -> Refused:
         self._events.refused(caller, other, code, new=new)
         return Refused(code)
+
+
+def batches_of(keys: Iterable[KeyRange]) -> tuple[BatchId, ...]:
+    """The batches of some keys, each once."""
+    return tuple(dict.fromkeys(one.batch for one in keys))
 
 
 def _check_bounds(asked: Requirements) -> None:
