@@ -18,6 +18,7 @@ from generated import command, with_parts
 
 from skex.audit import events
 from skex.policy import schema
+from skex.policy.rules import OperatorCommand
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = ("policy.md", "audit.md")
@@ -65,6 +66,22 @@ def _settings() -> str:
     return table(("Key", "Value", "Default", "Meaning"), rows)
 
 
+def _roles() -> str:
+    rows = (
+        (f"`{role}`", ", ".join(f"`{one.value}`" for one in OperatorCommand if one in commands))
+        for role, commands in schema.ROLES.items()
+    )
+    return table(("Role", "May ask for"), rows)
+
+
+def _operator_commands() -> str:
+    rows = (
+        (f"`{one.value}`", schema.COMMANDS[one], "yes" if one in schema.DUAL else "no")
+        for one in OperatorCommand
+    )
+    return table(("Command", "What it allows", "Can need two persons"), rows)
+
+
 # ── audit ───────────────────────────────────────────────────────────────────────────────────────
 def _kinds(area: events.Area) -> Callable[[], str]:
     def row(kind: events.Kind) -> tuple[str, str, str, str]:
@@ -78,6 +95,8 @@ def _kinds(area: events.Area) -> Callable[[], str]:
 PARTS: dict[str, Callable[[], str]] = {
     "hub-settings": _settings,
     **{name: _policy_table(name) for name in schema.TABLES},
+    "operator-roles": _roles,
+    "operator-commands": _operator_commands,
     **{f"events-{area.name.lower()}": _kinds(area) for area in events.Area},
 }
 

@@ -17,14 +17,20 @@ from skex.base.ids import KmeName, SaeId
 from skex.policy import language
 from skex.policy.decisions import Decision
 from skex.policy.evaluate import PolicySet
+from skex.policy.operators import Operator, user_names
 from skex.policy.positions import Lines
-from skex.policy.rules import Direction
+from skex.policy.rules import Direction, OperatorCommand
 from skex.policy.starters import default_hub_policy, default_kme_policy
 from skex.protocol.hub import Stream
 from skex.wire.context import Purpose
 
 KMES = [KmeName(name) for name in ("centre", "site-1", "site-2", "other")]
 SAES = [SaeId(f"{local}@{kme}") for local in ("vpn", "web") for kme in KMES[:3]]
+OPERATORS = [
+    Operator(user_names(1, "anna"), frozenset({"staff"})),
+    Operator(user_names(2, "ben"), frozenset()),
+    Operator(user_names(3, None), frozenset({"staff"})),
+]
 LABELS = ["any", "tls", "test-1"]
 GROUPS = '[groups]\nbranch = ["site-*"]\nall = ["@branch", "centre"]\ngateways = ["vpn@@branch"]\n'
 
@@ -45,7 +51,7 @@ def listed(words: Sequence[str]) -> str:
 @st.composite
 def verdicts(draw: st.DrawFn, verdict: str) -> str:
     """One allow or deny rule of any place."""
-    place = draw(st.sampled_from(["hub", "kme", "sae"]))
+    place = draw(st.sampled_from(["hub", "kme", "sae", "operator"]))
     lines = [f"[[{place}.{verdict}]]"]
     if place == "hub":
         lines += [f"from = {listed(draw(kme_names))}", f"to = {listed(draw(kme_names))}"]
@@ -53,6 +59,13 @@ def verdicts(draw: st.DrawFn, verdict: str) -> str:
     elif place == "kme":
         lines.append(f"peers = {listed(draw(kme_names))}")
         lines += draw(st.sampled_from([[], ['direction = "to-peer"'], ['direction = "from-peer"']]))
+    elif place == "operator":
+        lines.append(
+            draw(st.sampled_from(['users = ["anna", "b*"]', 'unix_groups = ["staff"]', 'users = ["*"]']))
+        )
+        lines.append(
+            draw(st.sampled_from(['roles = ["operator"]', 'commands = ["*"]', 'commands = ["reload"]']))
+        )
     else:
         lines += [f"local = {listed(draw(sae_names))}", f"remote = {listed(draw(sae_names))}"]
         lines += draw(st.sampled_from([[], ['role = "master"'], ['purposes = ["t*"]'], ['role = "slave"']]))
@@ -95,7 +108,8 @@ def answers(policy: PolicySet) -> list[Decision]:
     new = [policy.sae.may_take_new(*pair, 10, 32, label) for pair in pairs for label in LABELS]
     by_id = [policy.sae.may_take_by_id(*pair, 10, label) for pair in pairs for label in [*LABELS, None]]
     assign = [policy.sae.may_assign(b, (a,), label, 60) for a, b in pairs for label in LABELS]
-    return hub + kme + new + by_id + assign
+    operator = [policy.operator.may(one, command) for one in OPERATORS for command in OperatorCommand]
+    return hub + kme + new + by_id + assign + operator
 
 
 @given(rules.flatmap(lambda parts: st.tuples(st.just(parts), st.permutations(parts))))
@@ -204,7 +218,7 @@ def written(value: object) -> str:
     return str(value)
 
 
-KEYS = ["version", "groups", "aliases", "hub", "kme", "sae", "a", "a b"]
+KEYS = ["version", "groups", "aliases", "hub", "kme", "sae", "operator", "a", "a b"]
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), toml_values))

@@ -16,6 +16,7 @@ class Place(Enum):
     HUB = "hub"
     KME = "kme"
     SAE = "sae"
+    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from skex.base import codes, ids
 from skex.base.errors import Refused
 from skex.base.ids import KmeName, SaeId, kme_of
-from skex.policy import language, schema
+from skex.policy import language, operators, schema
 from skex.policy.decisions import DEFAULT, Bound, Decision, Place
 from skex.policy.groups import Groups
 from skex.policy.names import Names
@@ -23,6 +23,7 @@ from skex.policy.rules import (
     HubRule,
     KmeLimit,
     KmeRule,
+    OperatorRule,
     PairQuota,
     Policy,
     Role,
@@ -455,6 +456,13 @@ class PolicySet:
         self.hub = HubPlace(policy, opener)
         self.kme = KmePlace(policy, opener)
         self.sae = SaePlace(policy, opener, self.kme)
+        matches = operators.matcher(policy)
+        verdicts = _Verdicts(
+            Place.OPERATOR,
+            _Compiled.of(policy, "operator.deny", OperatorRule, matches),
+            _Compiled.of(policy, "operator.allow", OperatorRule, matches),
+        )
+        self.operator = operators.OperatorPlace(policy, verdicts)
 
 
 def load(data: bytes, file: str) -> PolicySet:

@@ -19,7 +19,7 @@ from skex.base.errors import Refused
 from skex.policy import names, schema
 from skex.policy.groups import Groups
 from skex.policy.positions import Lines, Path
-from skex.policy.rules import Alias, NamedGroup, Policy, Rule
+from skex.policy.rules import Alias, NamedGroup, OperatorRole, OperatorRule, Policy, Rule
 from skex.policy.schema import REQUIRED, Key, Table
 from skex.policy.wording import nearest, quoted, shown
 
@@ -28,7 +28,7 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
 _LINE_DOTS: Final = 32
 """Dots outside of quotes on one line: no key of the language has more than one."""
-_TOP: Final = ("version", "groups", "aliases", "hub", "kme", "sae")
+_TOP: Final = ("version", "groups", "aliases", "hub", "kme", "sae", "operator")
 _ID_BYTES: Final = 5
 """Of a digest that names a rule: a policy would need a million unnamed rules for two to be alike."""
 
@@ -137,6 +137,7 @@ class _Reader:
         for place in schema.SETTINGS:
             found += self._place(place)
         self._names_once(found)
+        self._roles_known(found)
         return Policy(
             control_floor_bytes=self._setting("hub", schema.CONTROL_FLOOR),
             groups=groups,
@@ -223,6 +224,9 @@ class _Reader:
         values = {key: self._value(key, written, path) for key in table.keys}
         if len(self.problems) == before:
             self._check_groups(table, values, path)
+            objection = table.objection({key.name: value for key, value in values.items()})
+            if objection:
+                self._wrong(path, objection)
         if len(self.problems) == before:
             yield _make(table, values, self._lines[path])
 
@@ -238,6 +242,13 @@ class _Reader:
             if rule.name and rule.id in seen:
                 self._add(Problem(rule.line, rule.table, f"a second rule named {rule.name!r}"))
             seen.add(rule.id)
+
+    def _roles_known(self, found: Iterable[Rule]) -> None:
+        known = {*schema.ROLES, *(rule.name for rule in found if isinstance(rule, OperatorRole))}
+        for rule in found:
+            for role in sorted(rule.roles - known) if isinstance(rule, OperatorRule) else ():
+                hint = nearest(role, known) or "; define it with [[operator.role]]"
+                self._add(Problem(rule.line, f"{rule.table}.roles", f"there is no role {shown(role)}{hint}"))
 
     def _aliases(self) -> tuple[Alias, ...]:
         found = []
@@ -287,8 +298,8 @@ class _Reader:
 
 
 def _make(table: Table, values: Mapping[Key, Any], line: int) -> Rule:
-    name = values[schema.NAME]
-    said = {key: value for key, value in values.items() if key is not schema.NAME}
+    name = next(value for key, value in values.items() if key.name == schema.NAME.name)
+    said = {key: value for key, value in values.items() if key.name != schema.NAME.name}
     if name:
         rule_id = f"{table.name}.{name}"
     else:
@@ -328,7 +339,7 @@ def render(policy: Policy) -> str:
         parts.append(_plain_table("hub", {floor.name: floor.kind.write(policy.control_floor_bytes)}))
     for rule in policy.rules:
         table = schema.TABLES[rule.table]
-        values = {key: getattr(rule, key.attribute) for key in table.keys if key is not schema.NAME}
+        values = {key: getattr(rule, key.attribute) for key in table.keys if key.name != schema.NAME.name}
         parts.append(_rule_text(table, {schema.NAME: rule.name, **values}))
     return "\n".join(parts)
 

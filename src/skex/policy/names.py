@@ -17,6 +17,7 @@ ANY: Final = "*"
 GROUP: Final = "@"
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 _PATTERN: Final = re.compile(r"[a-z0-9*](?:[a-z0-9._*-]*[a-z0-9*])?")
+_NOT_IN_USERS: Final = "@:,/"
 NAME_FORM: Final = "lower-case letters, digits, '.', '_' and '-'"
 
 
@@ -46,6 +47,17 @@ def check_sae(pattern: str) -> None:
     if local and not _is_pattern(local):
         raise NameProblem(f"before the '@' stand {NAME_FORM}, or '*'")
     _check_part(kme if local else pattern)
+
+
+def check_user(pattern: str) -> None:
+    """Refuse what is no pattern of names that a Unix system gives to users and groups."""
+    if not 1 <= len(pattern) <= limits.NAME_CHARACTERS or any(
+        not "!" <= one <= "~" or one in _NOT_IN_USERS for one in pattern
+    ):
+        raise NameProblem(
+            f"users and groups are 1 to {limits.NAME_CHARACTERS} printable ASCII characters without space,"
+            f" '@', ':', ',' and '/'; write uid-NUMBER or gid-NUMBER for others"
+        )
 
 
 def check_member(pattern: str) -> None:

@@ -132,6 +132,49 @@ class SaeLimit(Rule):
     lifetime_seconds_max: int | None
 
 
+class OperatorCommand(Enum):
+    """What operators ask of a daemon that runs, one word for each thing that is allowed or not."""
+
+    STATUS = "status"
+    PENDING = "pending"
+    POLICY = "policy"
+    APPROVE = "approve"
+    RELOAD = "reload"
+    RESERVE = "reserve"
+    KIT_CREATE = "kit-create"
+    KIT_IMPORT = "kit-import"
+    REALM_UPDATE = "realm-update"
+
+
+EVERY_COMMAND = "*"
+"""Stands for all commands, also those of later versions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRole(Rule):
+    """``operator.role``: commands under one name."""
+
+    commands: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRule(Rule):
+    """``operator.allow`` and ``operator.deny``: who may ask for what."""
+
+    users: frozenset[str]
+    unix_groups: frozenset[str]
+    roles: frozenset[str]
+    commands: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorDual(Rule):
+    """``operator.dual``: commands that need two persons."""
+
+    commands: frozenset[str]
+    pending_seconds_max: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class NamedGroup:
     """One group as it was written."""

@@ -6,7 +6,7 @@ A new key gets a line here, a field in ``rules`` and a question in ``evaluate``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -14,6 +14,7 @@ from typing import Any, Final
 from skex.base import limits
 from skex.policy import names, rules
 from skex.policy.groups import NameKind
+from skex.policy.rules import OperatorCommand
 from skex.policy.wording import NUMBER_MAX, nearest, quoted, shown
 from skex.protocol.hub import Stream
 from skex.wire.claim import ClaimClass
@@ -140,15 +141,23 @@ class Key:
         return f"{self.name}_" if self.name == "from" else self.name
 
 
+def _fits(_: Mapping[str, Any]) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One array of tables: what its rules are made of. ``groups`` says what groups in it hold."""
+    """One array of tables: what its rules are made of. ``groups`` says what groups in it hold.
+
+    ``objection`` says what is wrong with the values of one rule together, or nothing.
+    """
 
     name: str
     make: Callable[..., rules.Rule]
     meaning: str
     keys: tuple[Key, ...]
     groups: NameKind = NameKind.KME
+    objection: Callable[[Mapping[str, Any]], str] = _fits
 
 
 def _words(kind: type[Enum]) -> dict[str, Any]:
@@ -303,6 +312,136 @@ def _sae_rule(name: str, meaning: str) -> Table:
     )
 
 
+# ── operators ───────────────────────────────────────────────────────────────────────────────────
+COMMANDS: Final[Mapping[OperatorCommand, str]] = {
+    OperatorCommand.STATUS: "`skex hub status`, `skex kme status`; also `/health` and `/metrics`.",
+    OperatorCommand.PENDING: "`skex operator pending`: what others asked for and nobody approved yet.",
+    OperatorCommand.POLICY: "`skex operator list`, `skex operator test`: who may ask for what, and why.",
+    OperatorCommand.APPROVE: "`skex operator approve`, `skex operator reject`: to be the second person for"
+    " commands that one may ask for, too.",
+    OperatorCommand.RELOAD: "`skex hub reload`, `skex kme reload`: take in the policy that is in its file.",
+    OperatorCommand.RESERVE: "`skex kme reserve`: look at reserves, switch their filling, drain one.",
+    OperatorCommand.KIT_CREATE: "`skex kit create` at a hub: enrol a KME.",
+    OperatorCommand.KIT_IMPORT: "`skex kit import` at a KME: enrol it with a hub.",
+    OperatorCommand.REALM_UPDATE: "`skex hub update-realm`: serve another epoch of the realm.",
+}
+"""What each command lets somebody do, for people."""
+ROLES: Final[Mapping[str, frozenset[OperatorCommand]]] = {
+    "viewer": frozenset({OperatorCommand.STATUS}),
+    "operator": frozenset({OperatorCommand.STATUS, OperatorCommand.PENDING, OperatorCommand.RESERVE}),
+    "security-officer": frozenset(
+        {
+            OperatorCommand.STATUS,
+            OperatorCommand.PENDING,
+            OperatorCommand.POLICY,
+            OperatorCommand.APPROVE,
+            OperatorCommand.RELOAD,
+            OperatorCommand.KIT_CREATE,
+            OperatorCommand.KIT_IMPORT,
+            OperatorCommand.REALM_UPDATE,
+        }
+    ),
+    "auditor": frozenset({OperatorCommand.STATUS, OperatorCommand.PENDING, OperatorCommand.POLICY}),
+}
+"""The roles that every policy has. Who keeps the daemon running makes no keys' trust, and who watches
+changes nothing."""
+DUAL: Final = frozenset(
+    {
+        OperatorCommand.RELOAD,
+        OperatorCommand.RESERVE,
+        OperatorCommand.KIT_CREATE,
+        OperatorCommand.KIT_IMPORT,
+        OperatorCommand.REALM_UPDATE,
+    }
+)
+"""Commands that can wait for a second person: they change something, and hand nothing out."""
+PENDING_SECONDS: Final = 86_400
+"""How long a request waits where no rule says it: until the colleague is back tomorrow."""
+
+
+def _commands(known: Iterable[OperatorCommand]) -> Kind:
+    words = [rules.EVERY_COMMAND, *(one.value for one in OperatorCommand if one in known)]
+    listed = ", ".join(quoted(word) for word in words)
+    return _list_of(_choice({word: word for word in words}), f"commands, of {listed}")
+
+
+_USERS: Final = _list_of(
+    _text(names.check_user, "a user's or group's name"), 'names as the system knows them, "*" in them'
+)
+_OPERATOR_COMMANDS: Final = Key(
+    "commands", _commands(OperatorCommand), frozenset(), "Single commands, besides those of the roles."
+)
+_NOBODY: Final[frozenset[str]] = frozenset()
+
+
+def _role_objection(values: Mapping[str, Any]) -> str:
+    name = values[NAME.name]
+    if not name:
+        return '"id" is missing: what rules call the role by'
+    return f"{quoted(name)} is a role that every policy has; take another name" if name in ROLES else ""
+
+
+def _operator_objection(values: Mapping[str, Any]) -> str:
+    if not values["users"] and not values["unix_groups"]:
+        return 'says for nobody: state "users" or "unix_groups"'
+    if not values["roles"] and not values["commands"]:
+        return 'says nothing: state "roles" or "commands"'
+    return ""
+
+
+def _operator_rule(name: str, meaning: str) -> Table:
+    return Table(
+        name,
+        rules.OperatorRule,
+        meaning,
+        (
+            NAME,
+            Key("users", _USERS, _NOBODY, "Users of this machine; `uid-NUMBER` for one without a name."),
+            Key("unix_groups", _USERS, _NOBODY, "Groups of this machine; `gid-NUMBER` likewise."),
+            Key(
+                "roles",
+                _list_of(_text(_check_name, "a role's name"), "names of roles"),
+                _NOBODY,
+                "`viewer`, `operator`, `security-officer`, `auditor`, and those of `operator.role`.",
+            ),
+            _OPERATOR_COMMANDS,
+        ),
+        objection=_operator_objection,
+    )
+
+
+_OPERATOR_TABLES: Final = (
+    Table(
+        "operator.role",
+        rules.OperatorRole,
+        "A role of this policy's own, besides the four that every policy has.",
+        (
+            Key(NAME.name, NAME.kind, NAME.default, "The role's name; required."),
+            Key("commands", _commands(OperatorCommand), REQUIRED, "What its holders may ask for."),
+        ),
+        objection=_role_objection,
+    ),
+    _operator_rule("operator.allow", "Who besides the daemon's own user may ask it for what."),
+    _operator_rule("operator.deny", "Who may not, whatever is allowed."),
+    Table(
+        "operator.dual",
+        rules.OperatorDual,
+        "Commands that wait until a second person has approved them.",
+        (
+            NAME,
+            Key("commands", _commands(DUAL), REQUIRED, "What one person alone cannot do."),
+            Key(
+                "pending_seconds_max",
+                _number(60, 604_800),
+                None,
+                "How long a request waits for the second person.",
+                PENDING_SECONDS,
+            ),
+        ),
+    ),
+)
+
+
 TABLES: Final[Mapping[str, Table]] = {
     table.name: table
     for table in (
@@ -401,6 +540,7 @@ TABLES: Final[Mapping[str, Table]] = {
             ),
             NameKind.SAE,
         ),
+        *_OPERATOR_TABLES,
     )
 }
 
@@ -412,7 +552,12 @@ CONTROL_FLOOR: Final = Key(
 )
 PEER_FLOOR: Final = limits.PEER_FLOOR_BYTES
 """What peer messages leave over: it carries what ends a dispute, so no policy sets it."""
-SETTINGS: Final[Mapping[str, tuple[Key, ...]]] = {"hub": (CONTROL_FLOOR,), "kme": (), "sae": ()}
+SETTINGS: Final[Mapping[str, tuple[Key, ...]]] = {
+    "hub": (CONTROL_FLOOR,),
+    "kme": (),
+    "sae": (),
+    "operator": (),
+}
 """The keys of each place that are not rules."""
 VERSION: Final = 1
 """Of the language: a policy that needs a later one says so, and is refused here."""

@@ -69,7 +69,7 @@ def test_control_floor_is_read() -> None:
         ("version = 1\nhubs = 1", 'line 2: hubs: unknown key; did you mean "hub"?'),
         (
             "version = 1\nzzzzzzzz = 1",
-            "line 2: zzzzzzzz: unknown key; known here: version, groups, aliases, hub, kme, sae",
+            "line 2: zzzzzzzz: unknown key; known here: version, groups, aliases, hub, kme, sae, operator",
         ),
         ("version = 1\n[sae.alow]", 'line 2: sae.alow: unknown key; did you mean "allow"?'),
         ("version = 1\nhub = 3", "line 2: hub: must be a table, not 3"),
@@ -222,6 +222,44 @@ def test_control_floor_is_read() -> None:
             "version = 1\n" + ALLOW + 'id = "x"\n' + ALLOW + 'id = "x"\n',
             "line 6: hub.allow: a second rule named 'x'",
         ),
+        (
+            'version = 1\n[[operator.role]]\ncommands = ["status"]',
+            'line 2: operator.role[1]: "id" is missing: what rules call the role by',
+        ),
+        (
+            'version = 1\n[[operator.role]]\nid = "viewer"\ncommands = ["status"]',
+            'line 2: operator.role[1]: "viewer" is a role that every policy has; take another name',
+        ),
+        (
+            'version = 1\n[[operator.allow]]\nroles = ["viewer"]',
+            'line 2: operator.allow[1]: says for nobody: state "users" or "unix_groups"',
+        ),
+        (
+            'version = 1\n[[operator.deny]]\nusers = ["anna"]',
+            'line 2: operator.deny[1]: says nothing: state "roles" or "commands"',
+        ),
+        (
+            'version = 1\n[[operator.allow]]\nusers = ["anna"]\nroles = ["viewr"]',
+            "line 2: operator.allow.roles: there is no role 'viewr'; did you mean \"viewer\"?",
+        ),
+        (
+            'version = 1\n[[operator.allow]]\nusers = ["anna"]\nroles = ["clerk"]',
+            "line 2: operator.allow.roles: there is no role 'clerk'; define it with [[operator.role]]",
+        ),
+        (
+            'version = 1\n[[operator.dual]]\ncommands = ["status"]',
+            (
+                'line 3: operator.dual[1].commands[1]: must be "*" or "reload" or "reserve" or "kit-create"'
+                ' or "kit-import" or "realm-update", not \'status\''
+            ),
+        ),
+        (
+            'version = 1\n[[operator.allow]]\nusers = ["@staff"]\nroles = ["viewer"]',
+            (
+                "line 3: operator.allow[1].users[1]: '@staff': users and groups are 1 to 63 printable ASCII"
+                " characters without space, '@', ':', ',' and '/'; write uid-NUMBER or gid-NUMBER for others"
+            ),
+        ),
     ],
 )
 def test_mistake_is_named_with_key_line_and_right_spelling(text: str, expected: str) -> None:
@@ -359,6 +397,19 @@ remote = ["@empty"]
 local = ["*"]
 remote = ["*"]
 slaves_max = 1
+[[operator.role]]
+id = "clerk"
+commands = ["status", "kit-create"]
+[[operator.allow]]
+id = "clerks"
+users = ["anna", "uid-41001"]
+roles = ["clerk", "viewer"]
+[[operator.deny]]
+unix_groups = ["contractors", "gid-7*"]
+commands = ["*"]
+[[operator.dual]]
+commands = ["kit-create", "reload"]
+pending_seconds_max = 3600
 """
 
 
