@@ -18,6 +18,7 @@ from simulation.world import make_realm
 from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName, LinkId, SaeId
 from skex.base.secret import Secret
 from skex.keys.api import Requirements
+from skex.keys.claims import Claims
 from skex.keys.engine import Cancellable, Engine
 from skex.keys.filling import ReserveMarks
 from skex.keys.held import HeldKeys
@@ -265,7 +266,9 @@ class NetKme:
         self.incarnation = Incarnation(net.chance.randbytes(16))
         identity = peer.Identity(net.realm.name, self.name, self.incarnation)
         state = replace(self.store.load(now), links=links)
-        reserve, self.held = Reserve(), HeldKeys(net.realm.name, self.name, self.settings.held_max)
+        claims = Claims(lambda: (net.realm,))
+        reserve = Reserve(claims)
+        self.held = HeldKeys(net.realm.name, self.name, self.settings.held_max, claims)
         kept = self.store.kept(now)
         reserve.load(kept)
         self.held.load(kept, state.peer_messages.assigned, now)

@@ -20,7 +20,7 @@ from skex.runtime.entropy import random_bytes
 from skex.wire.claim import ClaimClass, Enrolment, Randomness
 
 CLAIM = KeyClaim(
-    ClaimClass.COMPUTATIONAL, 3, 0, ("h1", "h2", "h3"), Randomness.SYSTEM, Enrolment.CARRIED_IN_CLEAR
+    ClaimClass.COMPUTATIONAL, 3, 2, 0, ("h1", "h2", "h3"), Randomness.SYSTEM, Enrolment.CARRIED_IN_CLEAR
 )
 
 

@@ -191,6 +191,9 @@ POLICY_PROBLEMS: Final = 20
 """Mistakes of one policy file that are reported at once."""
 POLICY_ALIAS_CHARACTERS: Final = 128
 """An application's own spelling of an SAE's name, as certificates and old configurations have it."""
+INDEPENDENCE_STEPS: Final = 1024
+"""Steps of the search for the fewest parties that have k hubs: hundreds for 24 hubs, at most 40 ms. Beyond
+it the number that is proved counts, which is never too high."""
 POLICY_DECISIONS: Final = 16_384
 """Decisions remembered until the policy changes; beyond it they are made anew."""
 AUDIT_RECORD_BYTES: Final = 65_536

@@ -19,16 +19,17 @@ from skex.enrol import realm as realms
 from skex.enrol.realm import Changes, HubDescription
 from skex.enrol.words import words_of
 from skex.runtime import clock
+from skex.wire.independence import UNKNOWN_HUB, UNSTATED, Attribute
 from skex.wire.realm import HubAttributes, HubStatus, Realm
 
 _READABLE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NEW = click.Path(path_type=Path)
-_ATTRIBUTES = ("operator", "jurisdiction", "hosting", "administrator", "implementation")
+_ATTRIBUTES = tuple(attribute.value for attribute in Attribute)
 _REALM_FILE = "realm.cbor"
 
 
 def _attribute(name: str) -> Option:
-    return Option(name, options.text(limits.REALM_ATTRIBUTE_CHARACTERS), realms.UNSTATED, "", f"its {name}")
+    return Option(name, options.text(limits.REALM_ATTRIBUTE_CHARACTERS), UNSTATED, "", f"its {name}")
 
 
 DESCRIPTION = Layout(
@@ -248,8 +249,7 @@ def _write(made: Realm, output: Path) -> None:
 def _descriptions(
     named: tuple[tuple[HubName, str], ...], described: Path | None
 ) -> tuple[HubDescription, ...]:
-    unstated = HubAttributes(*(realms.UNSTATED for _ in _ATTRIBUTES))
-    found = [HubDescription(name, address, unstated) for name, address in named]
+    found = [HubDescription(name, address, UNKNOWN_HUB) for name, address in named]
     if described is not None:
         reader = Reader(read_bounded(described, limits.CONFIG_FILE_BYTES), str(described), DESCRIPTION)
         entries = reader.read().entries["hub"]

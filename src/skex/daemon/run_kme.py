@@ -48,6 +48,7 @@ from skex.delivery.etsi014.revocations import check_revocations
 from skex.delivery.etsi014.server import Access, Door, DoorSettings
 from skex.enrol.collecting import Verdict
 from skex.enrol.importing import Stretched
+from skex.keys.claims import Claims
 from skex.keys.engine import Engine
 from skex.keys.filling import ReserveMarks
 from skex.keys.held import HeldKeys
@@ -119,11 +120,12 @@ class _Composition:
             failed=ending.failed,
         )
         holdings = Holdings(kept)
-        held = HeldKeys(self._realm_name, config.name, config.keys.held_max)
-        held.load(kept, state.peer_messages.assigned, now)
-        reserve = Reserve()
-        reserve.load(kept)
         self.core = self._core(state, store, holdings, now)
+        claims = Claims(self._realms)
+        held = HeldKeys(self._realm_name, config.name, config.keys.held_max, claims)
+        held.load(kept, state.peer_messages.assigned, now)
+        reserve = Reserve(claims)
+        reserve.load(kept)
         self.engine = self.daemon.engine = Engine(self.core, reserve, held, self.daemon)
         self.keys = Keys(
             realm=self._realm_name,

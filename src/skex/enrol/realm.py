@@ -16,8 +16,6 @@ from skex.base.ids import Coordinate, HubName, RealmName
 from skex.protocol.realm import check_succession
 from skex.wire.realm import Hub, HubAttributes, HubStatus, Realm
 
-UNSTATED: Final = "unstated"
-"""An attribute that nobody stated: equal at two hubs, so they do not count as independent in it."""
 MAX_AGE: Final = 31_536_000
 """A KME uses a realm file for a year unless the file says otherwise."""
 OVERLAP: Final = 604_800

@@ -21,12 +21,14 @@ from skex.wire.claim import ClaimClass, Enrolment, Randomness
 class KeyClaim:
     """What a delivered key's secrecy rests on, as recorded when it was established.
 
-    ``margin`` is how many hubs an *unbounded* attacker must still corrupt (0 for a computational
-    key); ``hubs`` are the names of the hubs used.
+    ``effective_threshold`` is how many independent parties must collude to have ``threshold`` of the
+    hubs, by what this end's own realm file says of them (``wire.independence``); ``margin`` how many hubs
+    an *unbounded* attacker must still corrupt (0 for a computational key); ``hubs`` are their names.
     """
 
     claim_class: ClaimClass
     threshold: int
+    effective_threshold: int
     margin: int
     hubs: tuple[str, ...]
     randomness: Randomness

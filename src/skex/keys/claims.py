@@ -3,24 +3,59 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
-from skex.base.ids import HubName
+from skex.base.ids import HubName, KmeName
 from skex.keys.api import KeyClaim
-from skex.protocol.changes import Batch
+from skex.protocol.changes import Batch, Role
 from skex.wire.claim import Claim
+from skex.wire.independence import COUNTED, UNKNOWN_HUB, Attribute, effective_threshold
+from skex.wire.realm import HubAttributes, Realm
+
+Counted: TypeAlias = Callable[[Role, KmeName], frozenset[Attribute]]
+"""Which attributes of hubs count, as policy says: of batches made for a peer (sender), or by it."""
 
 
-def claim_of(batch: Batch) -> KeyClaim:
-    """The claim of every key of a batch: that of both ends together."""
-    return _claim(batch.context.threshold, batch.hubs, batch.claim)
+def usual(_role: Role, _peer: KmeName) -> frozenset[Attribute]:
+    """What counts where no policy says anything else."""
+    return COUNTED
+
+
+class Claims:
+    """Claims with what this end's own realm files say of the hubs; ``realms`` are those in force.
+
+    Later realm files keep every hub, so that the newest one knows the hubs of older batches, too.
+    """
+
+    def __init__(self, realms: Callable[[], Iterable[Realm]], counted: Counted = usual) -> None:
+        self._realms = realms
+        self._counted = counted
+
+    def of(self, role: Role, batch: Batch) -> KeyClaim:
+        """The claim of every key of a batch: that of both ends together."""
+        context = batch.context
+        attributes = self._attributes(context.epoch)
+        effective = effective_threshold(
+            [attributes.get(name, UNKNOWN_HUB) for name in batch.hubs],
+            context.threshold,
+            self._counted(role, batch.peer),
+        )
+        return _claim(context.threshold, effective, batch.hubs, batch.claim)
+
+    def _attributes(self, epoch: int) -> dict[HubName, HubAttributes]:
+        """What is known of hubs: as the batch's epoch says, or else the newest one that is in force."""
+        realms = sorted(self._realms(), key=lambda realm: (realm.epoch != epoch, -realm.epoch))
+        return {hub.name: hub.attributes for realm in realms[:1] for hub in realm.hubs}
 
 
 # Thousands of batches rest on the same few claims: each of them is one object.
 @functools.lru_cache(maxsize=256)
-def _claim(threshold: int, hubs: tuple[HubName, ...], claim: Claim) -> KeyClaim:
+def _claim(threshold: int, effective: int, hubs: tuple[HubName, ...], claim: Claim) -> KeyClaim:
     return KeyClaim(
         claim_class=claim.claim_class(threshold),
         threshold=threshold,
+        effective_threshold=effective,
         margin=claim.margin(threshold),
         hubs=tuple(hubs),
         randomness=claim.randomness,

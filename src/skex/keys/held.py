@@ -17,7 +17,7 @@ from skex.base import codes, limits
 from skex.base.errors import Refused
 from skex.base.ids import BatchId, KmeName, RealmName, RequestId, SaeId, kme_of
 from skex.keys.api import KeyClaim
-from skex.keys.claims import claim_of
+from skex.keys.claims import Claims
 from skex.keys.kept import KeptBatch
 from skex.protocol.changes import Batch, KeysAssigned, Role
 from skex.protocol.establishment import key_id
@@ -101,10 +101,11 @@ class Claimed:
 class HeldKeys:
     """What is held of every peer. ``room`` is how many keys of one peer are held at once."""
 
-    def __init__(self, realm: RealmName, name: KmeName, room: int) -> None:
+    def __init__(self, realm: RealmName, name: KmeName, room: int, claims: Claims) -> None:
         self._realm = realm
         self._name = name
         self._room = room
+        self._claims = claims
         self._counts: Counter[KmeName] = Counter()
         self._batches: dict[KmeName, dict[BatchId, _Received]] = {}
         self._places: dict[bytes, _Place] = {}
@@ -146,7 +147,7 @@ class HeldKeys:
         self._hold(batch, (KeyRange(batch.batch, 0, batch.context.keys),))
 
     def _hold(self, batch: Batch, keys: Sequence[KeyRange]) -> None:
-        received = _Received(claim_of(batch), KeySet(keys))
+        received = _Received(self._claims.of(Role.RECEIVER, batch), KeySet(keys))
         self._batches.setdefault(batch.peer, {})[batch.batch] = received
         self._counts[batch.peer] += _count(keys)
 

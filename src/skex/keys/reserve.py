@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from skex.base import limits
 from skex.base.ids import BatchId, KmeName
 from skex.keys.api import KeyClaim
-from skex.keys.claims import claim_of
+from skex.keys.claims import Claims
 from skex.keys.kept import KeptBatch
 from skex.keys.orders import Kind
 from skex.protocol.changes import Batch, Role
@@ -84,7 +84,8 @@ class _Stock:
 class Reserve:
     """Every peer's free keys. ``expires_at`` and ``now`` are on the boot-time clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
         self._stocks: dict[tuple[KmeName, int], dict[BatchId, _Stock]] = {}
 
     # ── putting in ──────────────────────────────────────────────────────────────────────────────
@@ -97,8 +98,12 @@ class Reserve:
     def add(self, batch: Batch, expires_at: float, free: Iterable[KeyRange] | None = None) -> None:
         """Take in a batch; ``free`` are the keys that are free, all if left out."""
         whole = (KeyRange(batch.batch, 0, batch.context.keys),)
-        origin = Origin(claim_of(batch), expires_at)
+        origin = Origin(self.claim_of(batch), expires_at)
         self._put(batch.peer, batch.context.key_bytes, batch.batch, origin, whole if free is None else free)
+
+    def claim_of(self, batch: Batch) -> KeyClaim:
+        """What the keys of a batch that this KME made rest on."""
+        return self._claims.of(Role.SENDER, batch)
 
     def give_back(self, taken: Taken) -> None:
         """Keys that were taken but never offered are free again."""

@@ -16,7 +16,6 @@ from skex.base import codes, limits
 from skex.base.errors import ErrorCode, Refused
 from skex.base.ids import KmeName
 from skex.keys.api import KeyClaim
-from skex.keys.claims import claim_of
 from skex.keys.engine import Engine, Heard, Offer, most_keys
 from skex.keys.handover import fail
 from skex.keys.orders import Kind
@@ -138,7 +137,7 @@ class Supply:
         """New keys, whoever had them made: who waits is served before anybody new."""
         if isinstance(heard, Established) and heard.batch.context.purpose is Purpose.TRAFFIC:
             batch = heard.batch
-            self._latest[batch.peer] = (claim_of(batch), self._engine.now())
+            self._latest[batch.peer] = (self._engine.reserve.claim_of(batch), self._engine.now())
             for kind, queue in list(self._queues.items()):
                 if kind.peer == batch.peer and kind.key_bytes == batch.context.key_bytes:
                     self._serve(kind, queue)

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 from simulation.clockwork import run
 from simulation.keynet import KeyNet, NetKme
+from simulation.world import make_realm
 from skex.base.errors import Refused
 from skex.base.ids import BatchId, Coordinate, HubName, Incarnation, KmeName, SaeId
 from skex.base.secret import Secret
 from skex.keys.api import DeliveredKey, Requirements
+from skex.keys.claims import Claims
 from skex.keys.settings import KeySettings
 from skex.protocol.changes import Batch
 from skex.wire.claim import Claim, Enrolment, Randomness
@@ -26,6 +28,7 @@ BOB, BEN = SaeId("bob@south"), SaeId("ben@south")
 ANY = Requirements()
 PLAIN = KeySettings()
 STEADY_SECONDS = 0.001
+CLAIMS = Claims(lambda: (make_realm(),))
 
 
 class World:

@@ -18,7 +18,18 @@ from skex.protocol.effects import Effects
 from skex.protocol.traffic import Tick
 from skex.wire.context import Purpose
 from skex.wire.peer import RevokeReason
-from tests.unit.keys.keys_support import ALICE, BOB, NORTH, SOUTH, World, play, refusal, replace_method, same
+from tests.unit.keys.keys_support import (
+    ALICE,
+    BOB,
+    CLAIMS,
+    NORTH,
+    SOUTH,
+    World,
+    play,
+    refusal,
+    replace_method,
+    same,
+)
 
 
 def heard(world: World, kind: type) -> list[Any]:
@@ -287,7 +298,7 @@ def test_machines_that_wait_for_nothing_have_no_timer() -> None:
 
         ports: Any = SimpleNamespace(now=world.net.now, call_at=call_at)
         core: Any = Idle()
-        engine = Engine(core, Reserve(), world.north.held, ports)
+        engine = Engine(core, Reserve(CLAIMS), world.north.held, ports)
         engine.start()
         engine.handle(Tick())
         assert timers == [5.0]

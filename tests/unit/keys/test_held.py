@@ -8,12 +8,11 @@ import pytest
 from skex.base import limits
 from skex.base.errors import Refused
 from skex.base.ids import BatchId, Incarnation, KmeName, RealmName, RequestId, SaeId
-from skex.keys.claims import claim_of
 from skex.keys.held import Claimed, HeldKeys
 from skex.protocol.changes import KeysAssigned, Role
 from skex.protocol.establishment import key_id
 from skex.wire.peer import KeyRange
-from tests.unit.keys.keys_support import ALICE, ANN, BEN, BOB, NORTH, SOUTH, batch_id, make_batch
+from tests.unit.keys.keys_support import ALICE, ANN, BEN, BOB, CLAIMS, NORTH, SOUTH, batch_id, make_batch
 from tests.unit.keys.test_reserve import Kept, keys
 
 REALM = RealmName("world")
@@ -44,7 +43,7 @@ class Bench:
     """South's index of what north made."""
 
     def __init__(self, room: int = 1000) -> None:
-        self.held = HeldKeys(REALM, SOUTH, room)
+        self.held = HeldKeys(REALM, SOUTH, room, CLAIMS)
         self.denied: set[int] = set()
 
     def may_take(self, sender: KmeName, batch: BatchId, index: int, slave: SaeId) -> bool:
@@ -78,7 +77,7 @@ def bench() -> Bench:
 def test_assigned_keys_are_found_by_their_ids_in_the_order_asked(bench: Bench) -> None:
     claimed = bench.claim(name(5), name(2))
     assert claimed.ranges == keys((1, 5, 1), (1, 2, 1))
-    assert claimed.claims == (claim_of(make_batch(1)),) * 2
+    assert claimed.claims == (CLAIMS.of(Role.RECEIVER, make_batch(1)),) * 2
     assert claimed.sender == NORTH
 
 

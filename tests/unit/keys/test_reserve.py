@@ -7,13 +7,12 @@ import pytest
 
 from skex.base import limits
 from skex.base.ids import KmeName, SaeId
-from skex.keys.claims import claim_of
 from skex.keys.orders import Kind
 from skex.keys.reserve import Reserve, Taken
 from skex.protocol.changes import Batch, Role
 from skex.wire.claim import ClaimClass
 from skex.wire.peer import KeyRange
-from tests.unit.keys.keys_support import SOUTH, batch_id, make_batch
+from tests.unit.keys.keys_support import CLAIMS, SOUTH, batch_id, make_batch
 
 WEST = KmeName("west")
 KIND = Kind(SOUTH, 32)
@@ -43,7 +42,7 @@ def keys(*ranges: tuple[int, int, int]) -> tuple[KeyRange, ...]:
 
 
 def stocked(*batches: Batch, expires_at: float = 200.0) -> Reserve:
-    reserve = Reserve()
+    reserve = Reserve(CLAIMS)
     for batch in batches:
         reserve.add(batch, expires_at)
     return reserve
@@ -91,7 +90,7 @@ def test_only_keys_that_meet_the_requirements_are_taken() -> None:
     reserve = stocked(weak, strong)
     found = taken(reserve, 1, Kind(SOUTH, 32, minimum_threshold=3))
     assert found.keys == keys((2, 0, 1))
-    assert found.claims == [claim_of(strong)]
+    assert found.claims == [CLAIMS.of(Role.SENDER, strong)]
     assert reserve.available(Kind(SOUTH, 32, minimum_threshold=5), NOW) == 0
 
 
@@ -103,7 +102,7 @@ def test_only_keys_of_the_wanted_class_are_taken() -> None:
 
 
 def test_taken_keys_expire_with_the_first_of_their_batches() -> None:
-    reserve = Reserve()
+    reserve = Reserve(CLAIMS)
     reserve.add(make_batch(1, keys=1), 300.0)
     reserve.add(make_batch(2, keys=1), 250.0)
     assert taken(reserve, 2).expires_at == 250.0
@@ -113,7 +112,7 @@ def test_claims_outlive_the_batch_that_was_used_up() -> None:
     reserve = stocked(make_batch(1, keys=2))
     found = taken(reserve, 2)
     reserve.expired(NOW)
-    assert found.claims == [claim_of(make_batch(1))] * 2
+    assert found.claims == [CLAIMS.of(Role.SENDER, make_batch(1))] * 2
 
 
 def test_taken_keys_are_split_and_joined() -> None:
@@ -155,7 +154,7 @@ def test_free_keys_of_some_batches_are_found() -> None:
 
 
 def test_a_start_takes_in_what_this_kme_made_and_promised_to_nobody() -> None:
-    reserve = Reserve()
+    reserve = Reserve(CLAIMS)
     left = keys((1, 0, 8))
     reserve.load(
         [
