@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import sys
 import traceback
-from collections import Counter
+from collections.abc import Iterator
 
 from simulation.scenarios import SCENARIOS
+from simulation.sweeping import KEPT, Outcome, again, kept, sweep
 from simulation.world import World
-from skex.runtime import clock
 
 
 def main() -> int:
@@ -38,23 +40,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    """Every scenario with one seed, then with the next, until the time is over."""
-    until = clock.now() + 60 * arguments.minutes
-    seed, runs, survived = arguments.seed, 0, Counter[str]()
-    broken: list[str] = []
-    while clock.now() < until:
-        for scenario in sorted(SCENARIOS):
-            world = World(seed, scenario)
-            try:
-                world.run(arguments.steps)
-            except Exception as error:  # noqa: BLE001 - whatever ends a run is its result
-                broken.append(f"--seed {seed} --steps {arguments.steps} --scenario {scenario}: {error}")
-                print(f"broken: {broken[-1]}", file=sys.stderr)
-            runs += 1
-            survived += world.survived.counts
-        seed += 1
-    print(json.dumps({"runs": runs, "broken": broken, "survived": dict(sorted(survived.items()))}, indent=2))
-    return 1 if broken else 0
+    """Every scenario with one seed, then with the next, until the time is over or the seeds are."""
+    seeds: Iterator[int] = itertools.count(arguments.seed)
+    if arguments.seeds is not None:
+        seeds = itertools.islice(seeds, arguments.seeds)
+    report = sweep(seeds, arguments.steps, 60 * arguments.minutes, arguments.jobs, _tell_broken)
+    print(json.dumps(report.as_json(), indent=2))
+    return 1 if report.broken else 0
+
+
+def _tell_broken(outcome: Outcome) -> None:
+    if outcome.error:
+        print(f"broken: {outcome.error}\nagain:  {outcome.again}", file=sys.stderr)
+        print(f"keep:   {outcome.kept.strip()}   in {KEPT}", file=sys.stderr)
 
 
 def scenario_lines() -> str:
@@ -86,20 +84,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--json", action="store_true", help="one JSON document on stdout")
     run.set_defaults(command=_run)
-    sweep = commands.add_parser("sweep", help="run worlds of all scenarios, seed after seed")
-    sweep.add_argument("--seed", type=int, default=1, help="the first seed")
-    sweep.add_argument("--steps", type=int, default=5_000, help="steps with faults in each world")
-    sweep.add_argument("--minutes", type=float, default=10.0)
-    sweep.set_defaults(command=_sweep)
+    many = commands.add_parser("sweep", help="run worlds of all scenarios, seed after seed")
+    many.add_argument("--seed", type=int, default=1, help="the first seed")
+    many.add_argument("--steps", type=int, default=5_000, help="steps with faults in each world")
+    many.add_argument("--minutes", type=float, default=10.0)
+    many.add_argument("--seeds", type=int, help="end after so many seeds, even if there is time left")
+    many.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes, by default one a core"
+    )
+    many.set_defaults(command=_sweep)
     return parser
 
 
 def _explain(world: World, arguments: argparse.Namespace) -> None:
-    """What happened last, and how to see it again."""
+    """What happened last, how to see it again, and the line that keeps it as a regression case."""
     traceback.print_exc()
     print("\n".join(world.events), file=sys.stderr)
-    again = f"--seed {arguments.seed} --steps {arguments.steps} --scenario {arguments.scenario}"
-    print(f"again: python -m simulation run {again}", file=sys.stderr)
+    steps = min(arguments.steps, world.survived.counts["steps"])
+    print(f"again: {again(arguments.scenario, arguments.seed, arguments.steps)}", file=sys.stderr)
+    print(f"keep:  {kept(arguments.scenario, arguments.seed, steps).strip()}   in {KEPT}", file=sys.stderr)
 
 
 def _report(world: World, arguments: argparse.Namespace, error: str) -> dict[str, object]:

@@ -114,7 +114,8 @@ def test_command_line_reports_one_json_document() -> None:
 
 
 def test_a_sweep_runs_every_scenario_and_adds_up_what_was_survived() -> None:
-    report = _simulation("sweep", "--minutes", "0.0001", "--steps", "100")
+    report = _simulation("sweep", "--seeds", "1", "--steps", "100")
+    assert (report["worlds"], report["cut_off"]) == (dict.fromkeys(sorted(SCENARIOS), 1), 0)
     assert (report["runs"], report["broken"]) == (len(SCENARIOS), [])
     assert isinstance(survived := report["survived"], dict)
     assert survived["steps"] >= 100 * len(SCENARIOS)
