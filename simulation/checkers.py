@@ -26,7 +26,7 @@ from simulation.checkers_keys import (
     Witnessed,
 )
 from simulation.checkers_pads import ErasedFirst, MarkedFirst, SealedOnce
-from simulation.checkers_talk import AsSaid, HubForgets, OneConfirm, OwnRoot, RequestsEnd
+from simulation.checkers_talk import AsSaid, HubForgets, OneConfirm, OwnRoot, PrefacesEnd, RequestsEnd
 from simulation.machines import Machine
 from simulation.rules import Checker
 from simulation.watching import Watch
@@ -62,6 +62,7 @@ class Checkers(Watch):
             AsSaid(),
             HubForgets(self.books),
             RequestsEnd(),
+            PrefacesEnd(),
         )
         self._steps = 0
         self._step_by_step = [one for one in self.all if type(one).stepped is not Checker.stepped]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
 from simulation.checkers_keys import Books, purpose_of
-from simulation.machines import LinkEnd, Machine, SimHub, SimKme
+from simulation.machines import LinkEnd, Machine, SimHub, SimKme, machine_of
 from simulation.network import Wire
 from simulation.rules import Checker
 from skex.base import limits
@@ -185,3 +185,33 @@ class RequestsEnd(Checker):
                 self._overdue.pop(key, None)
             elif self._steps - self._overdue.setdefault(key, self._steps) > PATIENCE_STEPS:
                 self.broken(f"{one.name} still waits for {what!r}")
+
+
+class PrefacesEnd(Checker):
+    """A connection of which nothing comes holds a place at both ends, and keeps the KME from dialling."""
+
+    name = "prefaces-end"
+    rule = "3, Preface: a connection is proved or ended in time, however silent its other end is"
+
+    def __init__(self) -> None:
+        self._begun: dict[LinkEnd, float] = {}
+        self._overdue: dict[LinkEnd, int] = {}
+        self._steps = 0
+
+    def begun(self, end: LinkEnd) -> None:
+        """The time counts from here."""
+        self._begun[end] = end.owner.now()
+
+    def stepped(self, now: float) -> None:
+        """Nobody who runs waits too long, and stays so."""
+        self._steps += 1
+        if self._steps % _LOOK_STEPS:
+            return
+        for end, begun in list(self._begun.items()):
+            if end.over or end.session is not None or not machine_of(end).running:
+                del self._begun[end]
+                self._overdue.pop(end, None)
+            elif now > begun + limits.PREFACE_SECONDS + SLACK_SECONDS:
+                since = self._overdue.setdefault(end, self._steps)
+                if self._steps - since > PATIENCE_STEPS // 2:
+                    self.broken(f"{end.owner.name} still waits for a preface that began at {begun:.1f}")

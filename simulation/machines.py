@@ -166,6 +166,7 @@ class LinkEnd:
         self.over = False
         self.dialled: LinkId | None = None
         self.watch = owner.watch
+        self.watch.begun(self)
 
     def start(self) -> None:
         """The dialling end speaks first."""
@@ -286,6 +287,7 @@ class Machine:
         self.hazard_rate = 0.0
         self.links: dict[LinkId, Enrolled] = {}
         self.ends: dict[LinkId, LinkEnd] = {}
+        self.opened: list[LinkEnd] = []
 
     def hazard(self) -> None:
         """A moment between two effects. Raises ``PowerLostError``."""
@@ -308,6 +310,7 @@ class Machine:
         self.crashes += 1
         self.running = False
         self.ends = {}
+        self.opened = []
         self.home.die()
         self.disk.crash()
         self.store_disk.crash()
@@ -323,6 +326,7 @@ class Machine:
         """The process is gone; what it wrote stays in the caches of its disks."""
         self.running = False
         self.ends = {}
+        self.opened = []
         self.home.die()
         self.disk.abandon()
         self.store_disk.limit(None)
@@ -372,7 +376,7 @@ class Machine:
 
     def tick(self) -> None:
         """Let everything on this machine see the time."""
-        for end in list(self.ends.values()):
+        for end in list(self.opened):
             end.tick()
 
     @property
@@ -382,6 +386,8 @@ class Machine:
 
     def forget_end(self, end: LinkEnd) -> bool:
         """Whether ``end`` was its link's connection; it is not any more."""
+        if end in self.opened:
+            self.opened.remove(end)
         for link_id, known in list(self.ends.items()):
             if known is end:
                 del self.ends[link_id]
@@ -444,7 +450,9 @@ class SimHub(Machine):
     def accept(self, wire: Wire) -> LinkEnd:
         """A KME dialled."""
         preface = HubPreface(self.chance.randbytes(32), self.now())
-        return LinkEnd(self, wire, Connection(preface), Direction.TO_KME)
+        end = LinkEnd(self, wire, Connection(preface), Direction.TO_KME)
+        self.opened.append(end)
+        return end
 
     # ports of the relay
     def may_establish(self, sender: KmeName, receiver: KmeName, purpose: Purpose) -> bool:
@@ -569,6 +577,7 @@ class SimKme(Machine):
         preface = KmePreface(profile, self.chance.randbytes(32), self.core.incarnation, self.now())
         end = LinkEnd(self, wire, Connection(preface), Direction.TO_HUB)
         end.dialled = link_id
+        self.opened.append(end)
         return end
 
     # ports of the core

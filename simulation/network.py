@@ -129,6 +129,15 @@ class Wire:
         self.streams = {direction: Stream(direction, tap) for direction in Direction}
         self.open = True
         self._hello = b""
+        self._held: dict[Direction, float] = {}
+
+    def hold(self, direction: Direction, until: float) -> None:
+        """Let nothing arrive in this direction before that time."""
+        self._held[direction] = until
+
+    def held_until(self, direction: Direction) -> float:
+        """When bytes of this direction may arrive again; 0 if they may."""
+        return self._held.get(direction, 0.0)
 
     def send(self, direction: Direction, data: bytes) -> None:
         """One end wrote; nothing is carried once the wire is cut."""

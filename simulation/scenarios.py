@@ -93,6 +93,8 @@ class Scenario:
     attack_rate: float = 0.0
     disk_rate: float = 0.0
     kill_rate: float = 0.0
+    outage_rate: float = 0.0
+    delay_rate: float = 0.0
     tables: tuple[int, int] = (1, 2)
 
     def __post_init__(self) -> None:
@@ -122,6 +124,11 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     ),
     "disks": Scenario("the stores' disks fill up, or fail a write or a sync", disk_rate=0.002),
     "kills": Scenario("daemons are killed; what they wrote stays in the caches", kill_rate=0.002),
+    "partitions": Scenario(
+        "machines and pairs cannot be reached, for seconds or minutes, both ways or one; bytes wait",
+        outage_rate=0.004,
+        delay_rate=0.004,
+    ),
     "mixed": Scenario(
         "all at once: one hub lies, one is down; cuts, crashes, kills, attacks and bad disks",
         liars=1,
@@ -133,6 +140,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         attack_rate=0.003,
         disk_rate=0.0005,
         kill_rate=0.0005,
+        outage_rate=0.0003,
+        delay_rate=0.001,
         tables=(5, 5),
     ),
 }

@@ -31,6 +31,9 @@ class Watch:
     def committed(self, machine: Machine, changes: Sequence[Change]) -> None:
         """One set is durable."""
 
+    def begun(self, end: LinkEnd) -> None:
+        """A connection is there at one end; its preface begins."""
+
     def taken(self, end: LinkEnd, take: TakeGrant, material: GrantMaterial) -> None:
         """A grant is in memory; nothing of it was announced or used yet."""
 

@@ -19,6 +19,7 @@ from simulation.machines import Enrolled, LinkEnd, Machine, PowerLostError, Proc
 from simulation.network import Wire, Wiretap
 from simulation.rules import RuleBrokenError
 from simulation.scenarios import SCENARIOS, Scenario
+from simulation.weather import Weather
 from skex.base import limits
 from skex.base.ids import (
     BatchId,
@@ -90,6 +91,7 @@ class World:
         }
         self.kmes = {name: SimKme(name, self.realm, self.chance.fork(name), self.clock) for name in _NAMES}
         self.faults = Faults(self.chance.fork("faults"), self.scenario, self.tap, self.survived.counts)
+        self.weather = Weather(self.chance.fork("weather"), self.scenario, self.survived.counts)
         self.checkers = Checkers(self.realm)
         for machine in self._machines():
             machine.watch = self.checkers
@@ -142,6 +144,7 @@ class World:
         for _ in range(steps):
             self.step(faults=True)
         self._set_hazard(0.0)
+        self.weather.clear()
         self._calm()
         self.check_everything()
 
@@ -160,6 +163,9 @@ class World:
         if killed is not None:
             self._stop(killed, "is killed", killed.be_killed)
         try:
+            if faults:
+                self.weather.strike(self.time, list(self.kmes), list(self.hubs), self.wires)
+                self._sweep_wires()
             if faults and draw < self.scenario.cut_rate:
                 self._cut()
             elif faults and draw < self.scenario.cut_rate + self.scenario.crash_rate:
@@ -180,6 +186,7 @@ class World:
             for wire, up, down in self.wires
             if wire.open
             for direction in wire.busy()
+            if self.weather.carries((wire, up, down), direction, self.time)
         ]
         if not busy:
             return False
@@ -190,8 +197,10 @@ class World:
         return True
 
     def _sweep_wires(self) -> None:
-        """Both ends learn that a wire is cut."""
+        """Both ends learn that a wire is cut, unless nothing gets through that would tell them."""
         for wire, kme_end, hub_end in [one for one in self.wires if not one[0].open]:
+            if self.weather.hides((wire, kme_end, hub_end)) and not (kme_end.over and hub_end.over):
+                continue
             self.wires.remove((wire, kme_end, hub_end))
             kme_end.close()
             hub_end.close()
@@ -203,6 +212,7 @@ class World:
             if at <= self.time:
                 del self.restart_at[name]
                 self._restart(self._machine(name))
+        self.weather.pass_time(self.time, self.wires)
         for machine in self._machines():
             if machine.running:
                 machine.tick()
@@ -214,6 +224,7 @@ class World:
             for link in one.links.values():
                 hub = self.hubs[link.hub]
                 ready = one.running and hub.running and link.hub not in self.down
+                ready = ready and self.weather.lets_dial(one.name, hub.name, self.time)
                 if ready and link.link_id not in one.ends and self.chance.random() < 0.5:
                     self._connect(one, hub, link)
 

@@ -47,6 +47,12 @@ def _lies(adversary: Callable[[], adversaries.Adversary], scenario: Scenario) ->
     return begin
 
 
+_SILENCES: Final = Scenario(
+    "machines and pairs cannot be reached, again and again; bytes wait",
+    outage_rate=0.01,
+    delay_rate=0.05,
+    cut_rate=0.03,
+)
 _LIAR: Final = Scenario("one hub lies as the setting says", liars=1)
 _RESTLESS: Final = Scenario(
     "two hubs are down, connections break and machines lose power often",
@@ -59,6 +65,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     **{name: Setting(one.description, _world(one)) for name, one in SCENARIOS.items()},
     "restless": Setting(_RESTLESS.description, _world(_RESTLESS)),
     "dwindling": Setting(_DWINDLING.description, lambda seed: adversaries.Dwindling(seed, _DWINDLING)),
+    "silences": Setting(_SILENCES.description, _world(_SILENCES)),
     "flips": Setting("the network flips bits", _world(SCENARIOS["calm"]), flips=0.02),
     "table link": Setting(
         "one table link: cuts, crashes, ends restored in turns", lambda seed: LinkWalk(PadKind.TABLE, seed)
@@ -139,6 +146,7 @@ PLANTED: Final = (
     Planted(mutations.incarnation_ignored, "restless", "same-incarnation", 1000, 5),
     Planted(mutations.delivered_without_witnesses, "dwindling", "witnessed", 1000, 5),
     Planted(mutations.handed_out_before_committed, "key services", "delivered-once", 60, 6),
+    Planted(mutations.silent_prefaces_waited_for, "silences", "prefaces-end", 400, 5),
     Planted(mutations.hub_keeps_shares, "crashes", "hub-forgets", 1000),
 )
 

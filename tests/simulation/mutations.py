@@ -36,6 +36,7 @@ from skex.protocol.kme import KmeCore
 from skex.protocol.peer import PeerMessages
 from skex.protocol.receiver import Receiver
 from skex.protocol.sender import Sender, ShareState
+from skex.protocol.session import PrefaceEnd
 from skex.protocol.taking import Taking
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
@@ -307,6 +308,11 @@ def last_answer_counts(patch: Patch) -> None:
 
 
 # ── establishment, at the sender ────────────────────────────────────────────────────────────────
+def silent_prefaces_waited_for(patch: Patch) -> None:
+    """A connection whose other end says nothing is waited for: the deadline of a preface is left out."""
+    patch.setattr(PrefaceEnd, "next_deadline", property(lambda _: None))
+
+
 def one_coefficient_too_few(patch: Patch) -> None:
     """The polynomials have degree k - 2: a fence post."""
 
