@@ -21,6 +21,7 @@ from skex.keys.api import Requirements
 from skex.keys.claims import Claims
 from skex.keys.engine import Cancellable, Engine
 from skex.keys.filling import ReserveMarks
+from skex.keys.health import Turn
 from skex.keys.held import HeldKeys
 from skex.keys.reserve import Reserve
 from skex.keys.service import Delivery, Keys
@@ -109,6 +110,7 @@ class Heard:
     lost: list[tuple[SaeId, KmeName, tuple[uuid.UUID, ...], bool]] = field(default_factory=list)
     refused: list[tuple[SaeId, str, str]] = field(default_factory=list)
     sent: list[messages.Message] = field(default_factory=list)
+    turns: list[tuple[ReserveMarks, Turn]] = field(default_factory=list)
 
 
 class Life:
@@ -403,6 +405,10 @@ class NetKme:
         """Remember it."""
         del new
         self.heard_here.refused.append((caller, other, code.name))
+
+    def reserve_turned(self, marks: ReserveMarks, turn: Turn) -> None:
+        """Remember it."""
+        self.heard_here.turns.append((marks, turn))
 
     def codes(self) -> list[str]:
         """With which codes requests were refused."""

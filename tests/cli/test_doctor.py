@@ -537,6 +537,53 @@ def test_running_daemon_is_asked_and_its_store_left_alone(site: Site) -> None:
     assert {one.check for one in warnings_of_homes(found)} == {"daemon", "hubs"}
 
 
+def pad_status(percent: float, days: float | None, *, low: bool) -> dict[str, object]:
+    return {"left_percent": percent, "days_left": days, "low": low}
+
+
+@pytest.mark.parametrize(
+    ("days", "health", "says"),
+    [
+        (None, "full", {"forecast": "The pad with h1 is low: 4 % are left."}),
+        (9, "full", {"forecast": "The pad with h1 is low: 4 % are left, enough for 9 days at this pace."}),
+        (2.5, "starved", {"reserves": "The reserve for south holds 7 keys and its low mark is 128."}),
+    ],
+)
+def test_running_daemon_is_asked_what_will_run_out(
+    site: Site, days: float | None, health: str, says: dict[str, str]
+) -> None:
+    links: list[dict[str, object]] = [
+        {"hub": name, "connected": True, "suspended": False, "frozen": [], "pads": pads}
+        for name, pads in (
+            ("h1", {"to_hub": pad_status(90, None, low=False), "to_kme": pad_status(4, days, low=True)}),
+            ("h2", None),
+        )
+    ]
+    reserves = [{"peer": "south", "keys": 7, "low": 128, "health": health}]
+    lock = HomeLock(site.home(KME))
+    try:
+        found = run(site.home(KME), ask=lambda: {"threshold": 2, "hubs": links, "reserves": reserves})
+    finally:
+        lock.release()
+    warned = {one.check: one.sentence for one in warnings_of_homes(found)}
+    assert says.items() <= warned.items()
+    assert ("reserves" in warned) == (health == "starved")
+
+
+def test_running_daemon_whose_pads_and_reserves_last_is_told_so(site: Site) -> None:
+    pads = {"to_hub": pad_status(90, 300, low=False), "to_kme": pad_status(90, None, low=False)}
+    links = [{"kme": "north", "connected": True, "suspended": False, "frozen": [], "pads": pads}]
+    reserves = [{"peer": "south", "keys": 500, "low": 128, "health": "full"}]
+    lock = HomeLock(site.home(KME))
+    try:
+        found = run(site.home(KME), ask=lambda: {"hubs": [], "kmes": links, "reserves": reserves})
+    finally:
+        lock.release()
+    said = {one.check: one.sentence for one in found if one.level is Level.OK}
+    assert said["forecast"] == "The pads of 1 links last long enough."
+    assert said["reserves"] == "1 reserves keep up with what is taken."
+
+
 @pytest.mark.parametrize(("connected", "fails"), [(2, False), (1, True)])
 def test_running_kme_with_too_few_hubs_fails(site: Site, connected: int, fails: bool) -> None:
     hubs = [

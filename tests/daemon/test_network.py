@@ -17,7 +17,10 @@ from skex.daemon.starting import locked, read_master_key
 from skex.runtime import clock, entropy
 from skex.runtime.auditfile import verify
 from skex.store.hub import HubStore
-from tests.support.network import Network, network, until
+from tests.cli.transcripts import skex
+from tests.support.network import TABLE_UNITS, Network, network, until
+
+MONITORING = Path(__file__).resolve().parents[2] / "docs" / "monitoring.md"
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +122,39 @@ def test_the_admin_socket_refuses_what_is_no_command_and_goes_on(daemons: Networ
     assert daemons.ask("north", "health") == (200, {"healthy": True})
     assert "skex_kme_hub_up" in daemons.ask("north", "metrics")[1]
     assert (daemons.homes.home("north") / "admin.sock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["north", "hub-1"])
+def test_metrics_are_those_of_the_manual(daemons: Network, name: str) -> None:
+    all_up(daemons)
+    page = daemons.ask(name, "metrics")[1]
+    served = set(re.findall(r"^# TYPE (skex_\S+) ", page, re.MULTILINE))
+    served = {one for one in served if not one.endswith("_created")}
+    documented = set(re.findall(r"^\| `(skex_\w+)`", MONITORING.read_text(), re.MULTILINE))
+    daemon = "skex_hub_" if name.startswith("hub") else "skex_kme_"
+    assert served == {one for one in documented if one.startswith(daemon)}
+
+
+def test_status_says_how_long_pads_and_reserves_last(daemons: Network) -> None:
+    all_up(daemons)
+    for master, slave in (("north", "south"), ("south", "north")):
+        daemons.new_key(master, slave)
+    until(lambda: _healths(daemons, "south") == {"full"}, "a full reserve")
+    table = daemons.ask("south", "status")[1]["hubs"][0]["pads"]
+    assert {pad["capacity_bytes"] for pad in table.values()} == {TABLE_UNITS * 4096}
+    assert all(0 < pad["left_percent"] < 100 and pad["days_left"] is None for pad in table.values())
+    assert daemons.ask("north", "status")[1]["hubs"][0]["pads"] is None
+    assert _healths(daemons, "north") == {"full"}
+    status = skex("kme", "status", "--home", daemons.homes.home("south")).stdout
+    assert re.search(r"hub-1 +table +up +[\d.]+ MiB \(\d+ %\) +[\d.]+ MiB \(\d+ %\) +unknown yet", status)
+    assert re.search(r"north +32 +\d+ +128 +512 +0 +full", status)
+    hub = skex("hub", "status", "--home", daemons.homes.home("hub-1")).stdout
+    assert re.search(r"south +table +up .*unknown yet", hub)
+    assert re.search(r"north +derived +up +no end +no end +for ever", hub)
+
+
+def _healths(daemons: Network, kme: str) -> set[str]:
+    return {one["health"] for one in daemons.ask(kme, "status")[1]["reserves"]}
 
 
 @pytest.mark.parametrize("name", ["north", "hub-1"])

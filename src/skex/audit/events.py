@@ -192,6 +192,10 @@ KEYS_REFUSED: Final = _kind(_K, "keys-refused", "A request for keys was refused.
 KEYS_EXPIRED: Final = _kind(_K, "keys-expired", "Keys expired unused.", {"keys": COUNT}, important=False)
 KEYS_REVOKED: Final = _kind(_K, "keys-revoked", "Keys were revoked.", {"keys": COUNT, "reason": TEXT})
 KEYS_VOIDED: Final = _kind(_K, "keys-voided", "Keys were given up before delivery.", {"keys": COUNT})
+RESERVE_STARVED: Final = _kind(
+    _K, "reserve-starved", "A reserve stays below its low mark: too few keys are made.", {"keys": COUNT}
+)
+RESERVE_RECOVERED: Final = _kind(_K, "reserve-recovered", "A reserve keeps up again.", {"keys": COUNT})
 KEYS_SUSPENDED: Final = _kind(_K, "keys-suspended", "Keys were suspended.", {"keys": COUNT, "reason": TEXT})
 KEYS_DESTROYED: Final = _kind(_K, "keys-destroyed", "Keys were erased.", {"keys": COUNT}, important=False)
 KEYS_EXPORTED: Final = _kind(_K, "keys-exported", "Keys left this machine.", {"keys": COUNT, "to": TEXT})
@@ -227,7 +231,7 @@ PAD_REFILLED: Final = _kind(_E, "pad-refilled", "A pad got new material.", {"pad
 ENROLMENT_DESTROYED: Final = _kind(_E, "enrolment-destroyed", "A link's material was destroyed.", _NOTE)
 
 _P: Final = Area.PADS
-PAD_LOW: Final = _kind(_P, "pad-low", "A pad is running low.", {"left_bytes": COUNT})
+PAD_LOW: Final = _kind(_P, "pad-low", "A pad is running low.", {"left_bytes": COUNT, "days_left": COUNT})
 PAD_FLOOR_REACHED: Final = _kind(
     _P, "pad-floor-reached", "A pad is kept for control traffic from now on.", {"left_bytes": COUNT}
 )

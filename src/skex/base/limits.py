@@ -246,6 +246,10 @@ FILL_RETRY_SECONDS: Final = 1
 """First wait after filling was refused; doubles up to FILL_RETRY_SECONDS_MAX."""
 FILL_RETRY_SECONDS_MAX: Final = 60
 """Slow enough to cost no pad, fast enough that nobody waits for it to notice that all is well."""
+RESERVE_STARVED_SECONDS: Final = 60
+"""So long a reserve may be below its low mark before that is an alarm: filling one takes a moment."""
+PAD_LOOK_SECONDS: Final = 60
+"""How often it is noted what is left of pads: far shorter than any of them should last."""
 UPKEEP_SECONDS: Final = 1
 """How often expired keys and idle blocks are looked for."""
 TIDY_SECONDS: Final = 300

@@ -176,7 +176,7 @@ def _pads(realm: BenchRealm) -> dict[str, int]:
     """Pad bytes that records cost so far, over all links, by KME and direction; control traffic included."""
     spent: dict[str, int] = {}
     for name, kme in realm.kmes.items():
-        used = [kme.daemon.link_status(one, {})["pad_bytes_used"] for one in kme.daemon.links]
+        used = [kme.daemon.link_status(one, {}, {})["pad_bytes_used"] for one in kme.daemon.links]
         for direction in Direction:
             word = direction.name.lower()
             spent[f"{name}_{word}"] = sum(one[word] or 0 for one in used)

@@ -58,10 +58,8 @@ def kme_run(*, allow_root: bool) -> None:
 def hub_status() -> None:
     """What the running hub in this home does: which KMEs are connected, how much pad is left."""
     answer = ask(hub_config().home, "status")
-    rows = [("KME", "pad", "link", "pad left")]
-    rows += [
-        (one["kme"], one["pad"], _link_word(one), _bytes(one["pad_bytes_left"])) for one in answer["kmes"]
-    ]
+    rows = [("KME", "pad", "link", "to hub", "to KME", "lasts")]
+    rows += [(one["kme"], one["pad"], _link_word(one), *_pads(one["pads"])) for one in answer["kmes"]]
     head = f"{answer['hub']} of {answer['realm']}, epoch {answer['epoch']}, threshold {answer['threshold']}"
     result(answer, "\n".join([head, table(rows, indent=2), *_awaiting(answer)]))
 
@@ -116,18 +114,42 @@ HUB_COMMANDS = (hub_run, hub_status, hub_reload)
 KME_COMMANDS = (kme_run, kme_status, kme_reload, kme_reserve)
 
 
-_HUB_COLUMNS = ("hub", "pad", "link", "to hub", "to KME", "blamed")
-_RESERVE_COLUMNS = ("peer", "key bytes", "keys", "low", "high", "failed tries")
+_HUB_COLUMNS = ("hub", "pad", "link", "to hub", "to KME", "lasts", "blamed")
+_RESERVE_COLUMNS = ("peer", "key bytes", "keys", "low", "high", "failed tries", "health", "taken/s", "lasts")
+_ENDLESS = ("no end", "no end", "for ever")
+"""What there is to say of a derived pad."""
 
 
 def _hub_row(one: dict[str, Any]) -> tuple[Any, ...]:
-    left = one["pad_bytes_left"]
-    pads = (_bytes(left["to_hub"]), _bytes(left["to_kme"]))
-    return (one["hub"], one["pad"], _link_word(one), *pads, one["blamed"])
+    return (one["hub"], one["pad"], _link_word(one), *_pads(one["pads"]), one["blamed"])
+
+
+def _pads(pads: dict[str, Any] | None) -> tuple[str, str, str]:
+    """What is left of a link's two pads, and for how long the shorter lasts."""
+    if pads is None:
+        return _ENDLESS
+    both = (pads["to_hub"], pads["to_kme"])
+    to_hub, to_kme = (f"{_bytes(one['left_bytes'])} ({one['left_percent']:.0f} %)" for one in both)
+    known = [one["days_left"] for one in both if one["days_left"] is not None]
+    if known:
+        lasts = _duration(min(known) * 86_400)
+    else:
+        lasts = "unused" if all(one["bytes_per_day"] == 0 for one in both) else "unknown yet"
+    return to_hub, to_kme, f"LOW: {lasts}" if any(one["low"] for one in both) else lasts
 
 
 def _reserve_row(one: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(one[name] for name in ("peer", "key_bytes", "keys", "low", "high", "failures"))
+    lasts = "-" if one["seconds_left"] is None else _duration(one["seconds_left"])
+    counts = [one[name] for name in ("peer", "key_bytes", "keys", "low", "high", "failures", "health")]
+    return (*counts, f"{one['taken_per_second']:.1f}", lasts)
+
+
+def _duration(seconds: float) -> str:
+    """A time for people: two digits suffice."""
+    for unit, length in (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _awaiting(answer: dict[str, Any]) -> list[str]:
@@ -147,10 +169,8 @@ def _link_word(one: dict[str, Any]) -> str:
     return f"down: {why}" if why else "down"
 
 
-def _bytes(count: int | None) -> str:
-    """Pad bytes for people; a derived pad has as good as no end."""
-    if count is None:
-        return "-"
+def _bytes(count: int) -> str:
+    """Bytes for people."""
     size, unit = float(count), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if size < 1024 or unit == "PiB":

@@ -18,6 +18,7 @@ from skex.base.ids import HubName, KmeName
 from skex.daemon import options
 from skex.daemon.options import Endpoint, Entries, Layout, Option, Reader
 from skex.keys.settings import KeySettings
+from skex.pad.forecast import Thresholds
 
 HUB_FILE: Final = "hub.toml"
 KME_FILE: Final = "kme.toml"
@@ -32,6 +33,8 @@ _KEYS: Final = KeySettings()
 _SEGMENT_BYTES: Final = (65_536, 1_073_741_824)
 _CONNECTIONS: Final = (1, 65_536)
 _RESERVE_KEYS: Final = (0, 1_000_000)
+_LOW_PADS: Final = Thresholds()
+_LOW_DAYS_MAX: Final = 3650
 _BATCH_OVERHEAD: Final = 80
 """u and v of a batch: what its secret holds besides keys."""
 
@@ -82,6 +85,7 @@ class HubConfig:
     policy: Path
     log_level: str
     audit: AuditConfig
+    low_pads: Thresholds
     allow_root: bool
 
 
@@ -99,6 +103,7 @@ class KmeConfig:
     policy: Path
     log_level: str
     audit: AuditConfig
+    low_pads: Thresholds
     allow_root: bool
 
 
@@ -111,6 +116,20 @@ _COMMON: Final = (
         "info",
         "",
         "the least important records that are written to stderr",
+    ),
+    Option(
+        "pads.low_percent",
+        options.integer(0, 100),
+        _LOW_PADS.percent,
+        "percent",
+        "an alarm is raised when less is left of a table pad; 0 for never",
+    ),
+    Option(
+        "pads.low_days",
+        options.integer(0, _LOW_DAYS_MAX),
+        _LOW_PADS.days,
+        "days",
+        "an alarm is raised when a table pad will last less at its present pace; 0 for never",
     ),
     Option("audit.directory", options.PATH, Path("audit"), "", "where the audit log's segments lie"),
     Option(
@@ -358,6 +377,7 @@ def parse_hub(data: bytes, file: str, home: Path) -> HubConfig:
         policy=home / stated["policy.path"],
         log_level=stated["log.level"],
         audit=_audit(stated, home),
+        low_pads=_low_pads(stated),
         allow_root=stated["run.allow_root"],
     )
 
@@ -396,6 +416,7 @@ def parse_kme(data: bytes, file: str, home: Path) -> KmeConfig:
         policy=home / stated["policy.path"],
         log_level=stated["log.level"],
         audit=_audit(stated, home),
+        low_pads=_low_pads(stated),
         allow_root=stated["run.allow_root"],
     )
 
@@ -414,6 +435,10 @@ def _read(file: Path) -> bytes:
 
 def _audit(stated: Mapping[str, Any], home: Path) -> AuditConfig:
     return AuditConfig(home / stated["audit.directory"], stated["audit.segment_bytes"])
+
+
+def _low_pads(stated: Mapping[str, Any]) -> Thresholds:
+    return Thresholds(stated["pads.low_percent"], stated["pads.low_days"])
 
 
 def _check_keys(reader: Reader, keys: KeySettings) -> None:

@@ -20,9 +20,11 @@ from skex.daemon import record
 from skex.daemon.backlog import Backlog
 from skex.daemon.conduct import Conducts, Seldom
 from skex.daemon.links import Links
+from skex.daemon.padwatch import HUB_SIDE, PadWatch
 from skex.daemon.strangers import STRANGERS, Strangers
 from skex.enrol.links import PadSealing
 from skex.pad.files import FileSystem
+from skex.pad.forecast import Thresholds
 from skex.protocol import hub, traffic
 from skex.protocol.changes import Change
 from skex.protocol.connection import Connection
@@ -148,6 +150,7 @@ class HubDaemon:
         pads: FileSystem,
         sealing: PadSealing,
         emit: record.Emit,
+        low_pads: Thresholds,
         failed: Callable[[BaseException], None],
         connections_max: int = CONNECTIONS,
     ) -> None:
@@ -174,6 +177,14 @@ class HubDaemon:
             read_marks=lambda link_id: self.committer.call(lambda: store.marks(link_id)),
             contradiction=self._contradiction,
         )
+        self.pad_watch = PadWatch(
+            HUB_SIDE,
+            self.links,
+            thresholds=low_pads,
+            emit=emit,
+            registry=self.metrics.registry,
+            floor=lambda: floor(hub.Stream.SHARES),
+        )
         self._relay = hub.HubRelay(policy, self, realm.to_bytes(), floor=floor)
         self._by_name: dict[KmeName, LinkShell] = {}
         self._sessions: dict[LinkShell, Session] = {}
@@ -189,6 +200,7 @@ class HubDaemon:
         """
         self._tasks.start(self.committer.run(), "group commit")
         self._tasks.start(self.committer.tend(self._store.scrub, limits.STORE_SCRUB_SECONDS), "scrub")
+        self._tasks.start(self.pad_watch.run(), "pad watch")
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(self._accept, host, port, backlog=512)
@@ -401,14 +413,15 @@ class HubDaemon:
         self._timer.set(self._relay.next_deadline)
 
     # ── the operator ────────────────────────────────────────────────────────────────────────────
-    def status(self) -> Mapping[str, Any]:
+    async def status(self) -> Mapping[str, Any]:
         """What ``skex hub status`` shows."""
+        pads = await self.pad_watch.report()
         return {
             "hub": self.name,
             "realm": self._realm.name,
             "epoch": self._realm.epoch,
             "threshold": self._realm.threshold,
-            "kmes": [self._link_status(stored) for stored in self.links],
+            "kmes": [self._link_status(stored, pads) for stored in self.links],
             "connections": {
                 "open": self.links.open,
                 "open_max": self._connections_max,
@@ -417,7 +430,7 @@ class HubDaemon:
             },
         }
 
-    def _link_status(self, stored: StoredLink) -> Mapping[str, Any]:
+    def _link_status(self, stored: StoredLink, pads: Mapping[LinkId, Mapping[str, Any]]) -> Mapping[str, Any]:
         shell = self._by_name.get(stored.link.kme)
         connected = shell is not None and bool(shell.pads)
         conduct = self._conducts.of(stored.link.kme)
@@ -428,6 +441,7 @@ class HubDaemon:
             "suspended": stored.suspended,
             "frozen": list(stored.frozen),
             "pad_bytes_left": self.remaining(stored.link.kme) if connected else None,
+            "pads": pads.get(stored.link.link_id),
             "connections": conduct.connected,
             "refused": dict(conduct.refused),
             "slowed": conduct.slowed,

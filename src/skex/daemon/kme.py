@@ -19,9 +19,11 @@ from skex.daemon import record
 from skex.daemon.dialer import Dialled, keep_connected
 from skex.daemon.links import Links, profile_of
 from skex.daemon.options import Endpoint
+from skex.daemon.padwatch import KME_SIDE, PadWatch
 from skex.enrol.links import PadSealing
 from skex.keys.engine import Cancellable, Engine
 from skex.pad.files import FileSystem
+from skex.pad.forecast import Thresholds
 from skex.pad.kinds import PadKind
 from skex.protocol import kme, rollback, traffic
 from skex.protocol.changes import BatchDropped, Change, Role
@@ -80,9 +82,6 @@ class KmeMetrics:
         self.pad_left = Gauge(
             "skex_kme_pad_bytes_left", "Pad left, by direction", ["hub", "direction"], registry=registry
         )
-        self.reserve = Gauge(
-            "skex_kme_reserve_keys", "Free keys kept for a peer", ["peer", "key_bytes"], registry=registry
-        )
         self.notices = Counter(
             "skex_kme_events", "What the machines told, by kind", ["kind"], registry=registry
         )
@@ -104,6 +103,7 @@ class KmeDaemon:
         sealing: PadSealing,
         parts: KmeParts,
         emit: record.Emit,
+        low_pads: Thresholds,
         failed: Callable[[BaseException], None],
     ) -> None:
         self.metrics = KmeMetrics()
@@ -123,6 +123,9 @@ class KmeDaemon:
             read_marks=lambda link_id: self.committer.call(lambda: store.marks(link_id)),
             contradiction=self._contradiction,
         )
+        self.pad_watch = PadWatch(
+            KME_SIDE, self.links, thresholds=low_pads, emit=emit, registry=self.metrics.registry
+        )
         self._by_hub: dict[HubName, LinkShell] = {}
         self._last_errors: dict[HubName, str] = {}
         self._sessions: dict[LinkShell, Session] = {}
@@ -140,6 +143,7 @@ class KmeDaemon:
         self.find(addresses)
         self._committing.start(self.committer.run(), "group commit")
         self.tasks.start(self.committer.tend(self._store.scrub, limits.STORE_SCRUB_SECONDS), "scrub")
+        self.tasks.start(self.pad_watch.run(), "pad watch")
         self.engine.start()
         self._dial_all()
 
@@ -230,6 +234,7 @@ class KmeDaemon:
         self._by_hub[hub] = shell
         self._lines[shell].is_cheap = session.profile.kind is PadKind.DERIVED
         self._last_errors.pop(hub, None)
+        self.pad_watch.look()
         self.metrics.hub_up.labels(hub).set(1)
         for direction in Direction:
             gauge = self.metrics.pad_left.labels(hub, direction.name.lower())
@@ -295,8 +300,10 @@ class KmeDaemon:
         pad = None if shell is None else shell.pads.get(direction)
         return 0 if pad is None else pad.remaining_bytes
 
-    def link_status(self, stored: StoredLink, blamed: Mapping[HubName, int]) -> Mapping[str, Any]:
-        """One hub in ``skex kme status``."""
+    def link_status(
+        self, stored: StoredLink, blamed: Mapping[HubName, int], pads: Mapping[LinkId, Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """One hub in ``skex kme status``; ``pads`` is what the pad watch reports."""
         hub = stored.link.hub
         shell = self._by_hub.get(hub)
         up = shell is not None
@@ -312,6 +319,7 @@ class KmeDaemon:
                 direction.name.lower(): self.pad_left(hub, direction) if up else None
                 for direction in Direction
             },
+            "pads": pads.get(stored.link.link_id),
             "pad_bytes_used": {
                 direction.name.lower(): None if shell is None else shell.pad_used(direction)
                 for direction in Direction

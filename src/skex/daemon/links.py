@@ -115,6 +115,10 @@ class Links:
         """The connection that owns a link now."""
         return self._shells.get(link_id)
 
+    async def marks(self, link_id: LinkId) -> Marks:
+        """The durable marks of a link."""
+        return await self._read_marks(link_id)
+
     def profile(self, link_id: LinkId) -> LinkProfile:
         """The link's profile; for one that may not be used, a decoy that no proof fits."""
         stored = self.usable(link_id)

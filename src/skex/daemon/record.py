@@ -12,6 +12,8 @@ from skex.audit.fields import NETWORK, SYSTEM, Actor, ActorKind, Subject
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, SkexError
 from skex.base.ids import HubName, KmeName, LinkId, SaeId
+from skex.keys.filling import ReserveMarks
+from skex.keys.health import Turn
 from skex.keys.service import Delivery
 from skex.protocol import hub, kme, peer, realm, receiver, rollback, sender
 from skex.protocol.changes import Batch
@@ -126,6 +128,11 @@ class KeyRecord:
                 cause=code,
             )
         )
+
+    def reserve_turned(self, marks: ReserveMarks, turn: Turn) -> None:
+        """A reserve became starved, or is so no more."""
+        kind = events.RESERVE_STARVED if turn.starved else events.RESERVE_RECOVERED
+        self._emit(Event(kind, subjects=(Subject.kme(marks.peer),), details={"keys": turn.keys}))
 
 
 def of_kme(notice: kme.KmeNotice, links: Mapping[HubName, LinkId]) -> Event | None:

@@ -93,6 +93,7 @@ async def _run(
         pads=DiskFileSystem(config.home / PADS_DIRECTORY),
         sealing=store.sealer,
         emit=recording.emit,
+        low_pads=config.low_pads,
         failed=ending.failed,
         connections_max=config.connections_max,
     )
@@ -150,7 +151,7 @@ class _Operator:
 
     async def _status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         awaiting = await self._daemon.committer.call(self._store.awaiting_kits)
-        return {**self._daemon.status(), "awaiting_kits": [link.kme for link in awaiting]}
+        return {**await self._daemon.status(), "awaiting_kits": [link.kme for link in awaiting]}
 
     async def _reload(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take in another policy, whole or not at all, and links that changed."""

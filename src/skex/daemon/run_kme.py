@@ -29,6 +29,7 @@ from skex.daemon.kme import KmeDaemon
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
 from skex.daemon.recording import RecordedKeys, Recording
+from skex.daemon.reserves import Reserves
 from skex.daemon.starting import (
     ADMIN_SOCKET,
     PADS_DIRECTORY,
@@ -117,6 +118,7 @@ class _Composition:
             sealing=store.sealer,
             parts=permissions,
             emit=self._emit,
+            low_pads=config.low_pads,
             failed=ending.failed,
         )
         holdings = Holdings(kept)
@@ -136,6 +138,8 @@ class _Composition:
             policy=permissions,
             events=record.KeyRecord(self._emit),
         )
+        self._reserves = Reserves(reserve, self.keys.filling)
+        self.daemon.metrics.registry.register(self._reserves)
         self._enrolling = Enrolling(
             store,
             self.daemon.committer,
@@ -306,6 +310,7 @@ class _Composition:
     async def _status(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         del arguments
         awaiting = await self.daemon.committer.call(self._store.awaiting_kits)
+        pads = await self.daemon.pad_watch.report()
         realms = self.core.trust.realms(clock.now())
         return {
             "kme": self._config.name,
@@ -316,18 +321,8 @@ class _Composition:
             "healthy": self._healthy(),
             "filling": self.keys.filling.is_on,
             "awaiting_kits": [link.hub for link in awaiting],
-            "hubs": [self.daemon.link_status(one, self.blamed) for one in self.daemon.links],
-            "reserves": [
-                {
-                    "peer": one.peer,
-                    "key_bytes": one.key_bytes,
-                    "keys": self.engine.reserve.depth(one.peer, one.key_bytes),
-                    "low": one.low,
-                    "high": one.high,
-                    "failures": self.keys.filling.failures(one.peer, one.key_bytes),
-                }
-                for one in self.keys.filling.reserves
-            ],
+            "hubs": [self.daemon.link_status(one, self.blamed, pads) for one in self.daemon.links],
+            "reserves": self._reserves.status(),
         }
 
     async def _reload(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from skex.base import limits
 from skex.base.errors import Refused
 from skex.base.ids import KmeName
 from skex.keys.engine import Engine, Heard, most_keys
+from skex.keys.health import Turn, Watch
 from skex.protocol import kme, rollback
 
 
@@ -35,6 +36,7 @@ class _Level:
 
     marks: ReserveMarks
     idle: asyncio.Event
+    watch: Watch
     failures: int = 0
     next_at: float = 0.0
 
@@ -43,10 +45,20 @@ class Filling:
     """Keeps every reserve between its marks while ``run`` runs."""
 
     def __init__(
-        self, engine: Engine, reserves: Iterable[ReserveMarks], *, batch_keys: int, lifetime: int
+        self,
+        engine: Engine,
+        reserves: Iterable[ReserveMarks],
+        *,
+        batch_keys: int,
+        lifetime: int,
+        turned: Callable[[ReserveMarks, Turn], None],
     ) -> None:
-        """``batch_keys`` are established at once, with a ``lifetime`` in seconds."""
+        """``batch_keys`` are established at once, with a ``lifetime`` in seconds.
+
+        ``turned`` hears when a reserve becomes starved, and when it is so no more.
+        """
         self._engine = engine
+        self._turned = turned
         self._batch_keys = batch_keys
         self._lifetime = lifetime
         self._levels: dict[tuple[KmeName, int], _Level] = {}
@@ -69,7 +81,9 @@ class Filling:
     def add(self, marks: ReserveMarks) -> None:
         """Fill another reserve; one that is filled already keeps its marks."""
         if (marks.peer, marks.key_bytes) not in self._levels:
-            level = self._levels[marks.peer, marks.key_bytes] = _Level(marks, asyncio.Event())
+            taken = self._engine.reserve.taken(marks.peer, marks.key_bytes)
+            watch = Watch(marks.low, taken, self._engine.now())
+            level = self._levels[marks.peer, marks.key_bytes] = _Level(marks, asyncio.Event(), watch)
             level.idle.set()
             self.wake()
 
@@ -77,6 +91,10 @@ class Filling:
         """How many tries in a row were refused."""
         level = self._levels.get((peer, key_bytes))
         return 0 if level is None else level.failures
+
+    def watch(self, marks: ReserveMarks) -> Watch:
+        """Whether one of ``reserves`` keeps up with what is taken from it."""
+        return self._levels[marks.peer, marks.key_bytes].watch
 
     # ── switching ───────────────────────────────────────────────────────────────────────────────
     def switch_on(self) -> None:
@@ -107,12 +125,20 @@ class Filling:
         while True:
             self._wake.clear()
             for level in self._levels.values():
+                self._look(level)
                 if self._is_due(level):
                     level.idle.clear()
                     self._engine.spawn(self._fill(level), f"reserve for {level.marks.peer}")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(limits.FILL_LOOK_SECONDS):
                     await self._wake.wait()
+
+    def _look(self, level: _Level) -> None:
+        marks, engine = level.marks, self._engine
+        taken = engine.reserve.taken(marks.peer, marks.key_bytes)
+        turn = level.watch.look(self._depth(level), taken, engine.now(), filled=self._is_on)
+        if turn is not None:
+            self._turned(marks, turn)
 
     def _may_fill(self) -> bool:
         return self._is_on and self._engine.core.may_deliver

@@ -6,6 +6,7 @@ oldest first, so that nothing ages unused. It must not know SAEs, stores or the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -87,6 +88,7 @@ class Reserve:
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
         self._stocks: dict[tuple[KmeName, int], dict[BatchId, _Stock]] = {}
+        self._taken: Counter[tuple[KmeName, int]] = Counter()
 
     # ── putting in ──────────────────────────────────────────────────────────────────────────────
     def load(self, kept: Iterable[KeptBatch]) -> None:
@@ -107,6 +109,7 @@ class Reserve:
 
     def give_back(self, taken: Taken) -> None:
         """Keys that were taken but never offered are free again."""
+        self._taken[taken.peer, taken.key_bytes] -= taken.count
         for one in taken.keys:
             self._put(taken.peer, taken.key_bytes, one.batch, taken.origins[one.batch], (one,))
 
@@ -122,6 +125,10 @@ class Reserve:
     def depth(self, peer: KmeName, key_bytes: int) -> int:
         """How many keys are free."""
         return sum(stock.left for stock in self._stocks.get((peer, key_bytes), {}).values())
+
+    def taken(self, peer: KmeName, key_bytes: int) -> int:
+        """How many keys were taken and not given back, since the start."""
+        return self._taken[peer, key_bytes]
 
     def depths(self) -> Iterator[tuple[KmeName, int, int]]:
         """Every peer, key length and depth."""
@@ -158,6 +165,7 @@ class Reserve:
             return None
         for stock, keys in picked:
             self._remove(kind.peer, kind.key_bytes, stock, keys)
+        self._taken[kind.peer, kind.key_bytes] += number
         return Taken(
             kind.peer,
             kind.key_bytes,

@@ -20,6 +20,7 @@ from skex.keys.blocks import Blocks, Lot
 from skex.keys.engine import Engine, wipe
 from skex.keys.filling import Filling, ReserveMarks
 from skex.keys.handover import Wanted, hand_over
+from skex.keys.health import Turn
 from skex.keys.held import Claimed
 from skex.keys.orders import Kind, Pair
 from skex.keys.settings import KeySettings
@@ -91,6 +92,9 @@ class KeyEvents(Protocol):
     def refused(self, caller: SaeId, other: str, code: ErrorCode, *, new: bool) -> None:
         """A request was refused with ``code``."""
 
+    def reserve_turned(self, marks: ReserveMarks, turn: Turn) -> None:
+        """A reserve became starved, or is so no more."""
+
 
 _Given: TypeAlias = tuple[tuple[DeliveredKey, ...], Delivery]
 """Keys, and what is to be recorded of them."""
@@ -130,7 +134,13 @@ class Keys:
         self._events = events
         self._supply = Supply(engine, settings.lifetime)
         self._blocks = Blocks(engine)
-        self.filling = Filling(engine, reserves, batch_keys=settings.batch_keys, lifetime=settings.lifetime)
+        self.filling = Filling(
+            engine,
+            reserves,
+            batch_keys=settings.batch_keys,
+            lifetime=settings.lifetime,
+            turned=events.reserve_turned,
+        )
         self.upkeep = Upkeep(engine, self._blocks)
         self.policy = policy
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
 from skex.base.errors import SkexError
-from skex.daemon.checks import home, host, outside, store
+from skex.daemon.checks import foresight, home, host, outside, store
 from skex.daemon.checks.findings import Finding, Level, Subject, fail, fault
 
 Check: TypeAlias = Callable[[Subject], Iterator[Finding]]
@@ -22,6 +22,8 @@ _OF_THE_HOME: Final[tuple[Check, ...]] = (
     store.pads,
     store.links,
     store.realm,
+    foresight.forecasts,
+    foresight.reserves,
     outside.hubs,
     outside.port,
     outside.door,

@@ -37,7 +37,7 @@ _PAD_NAME: Final = re.compile(r"([0-9a-f]{16})-(to-hub|to-kme)\.pad")
 _FACTS: Final = ("hub", "kme", "realm", "created")
 _MOVED: Final = "Put the right file back if it was only moved; otherwise re-enrol the link."
 _LOW: Final = 0.1
-"""A table pad, or a realm file's age, is worth a word when only this share is left."""
+"""A realm file's age is worth a word when only this share is left."""
 
 
 # ── the store, or the daemon that holds it ──────────────────────────────────────────────────────
@@ -168,6 +168,7 @@ def pads(subject: Subject) -> Iterator[Finding]:
             name = pad_name(stored.link.link_id, direction)
             expected.add(name)
             found = list(_pad(files, stored, direction, name, mark))
+            found = found or list(_low(subject, stored, direction, mark))
             wrong = wrong or bool(found)
             yield from found
     strays = [path.name for path in _pad_files(subject) if path.name not in expected]
@@ -212,8 +213,15 @@ def _marks(what: str, seen: Seen, mark: int) -> Iterator[Finding]:
         yield fail("pads", f"{what} contradicts the store's mark.", mend)
     elif derived and mark - seen.mark > limits.DERIVED_JUMP_STEPS + 1:
         yield fault("pads", StoreFault(codes.PAD_JUMP, what))
-    elif not derived and seen.identity.capacity - mark < _LOW * seen.identity.capacity:
-        percent = 100 * (seen.identity.capacity - mark) // seen.identity.capacity
+
+
+def _low(subject: Subject, stored: StoredLink, direction: Direction, mark: int) -> Iterator[Finding]:
+    """Whether little is left of a table pad."""
+    link, settings = stored.link, subject.config
+    capacity = link.capacity_to_hub if direction is Direction.TO_HUB else link.capacity_to_kme
+    percent = 100 * (capacity - mark) // capacity
+    if settings is not None and link.kind is PadKind.TABLE and percent < settings.low_pads.percent:
+        what = f"{pad_name(link.link_id, direction)} ({link.kme} with {link.hub})"
         mend = "Re-enrol the link with a new kit before it is used up."
         yield warn("pads", f"{what} has {percent} % of its pad left.", mend)
 
