@@ -30,6 +30,7 @@ from skex.protocol.sender import AnswerBatch, Establish, Sender, SenderEvent, Se
 from skex.protocol.traffic import AnsweredByHub, FromHub, HubDown, HubUp, SendToHub, Tick
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
+from skex.wire.independence import ANYBODY, Floor
 from skex.wire.messages import (
     Confirm,
     Confirmed,
@@ -47,7 +48,6 @@ ALICE = KmeName("alice")
 BOB = KmeName("bob")
 REALM = RealmName("testbed")
 NO_CLAIM = Claim((), Randomness.SYSTEM, Enrolment.COMPONENTS)
-_ATTRIBUTES = HubAttributes("operator", "land", "house", "admin", "skex")
 
 
 def hub_name(number: int) -> HubName:
@@ -55,9 +55,12 @@ def hub_name(number: int) -> HubName:
     return HubName(f"hub-{number}")
 
 
-def make_realm(hubs: int, threshold: int, *, epoch: int = 1, revoked: Iterable[int] = ()) -> Realm:
-    """A realm whose hubs have the coordinates 1, 2, ..."""
+def make_realm(
+    hubs: int, threshold: int, *, epoch: int = 1, revoked: Iterable[int] = (), operators: str = ""
+) -> Realm:
+    """A realm whose hubs have the coordinates 1, 2, ...; ``operators`` is a letter for each."""
     gone = set(revoked)
+    behind = [HubAttributes(one, "land", "house", f"admin {one}", "skex") for one in operators or "o" * hubs]
     return Realm(
         REALM,
         epoch,
@@ -71,7 +74,7 @@ def make_realm(hubs: int, threshold: int, *, epoch: int = 1, revoked: Iterable[i
                 Coordinate(number),
                 HubStatus.REVOKED if number in gone else HubStatus.ACTIVE,
                 f"{hub_name(number)}.example:7300",
-                _ATTRIBUTES,
+                behind[number - 1],
             )
             for number in range(1, hubs + 1)
         ),
@@ -84,6 +87,7 @@ class Policy:
 
     allowed: bool = True
     floor: int = 1
+    independence: Floor = ANYBODY
     room: bool = True
     computational: tuple[Coordinate, ...] = ()
 
@@ -94,6 +98,10 @@ class Policy:
     def threshold_floor(self, sender: KmeName) -> int:
         """As ``Admission`` says."""
         return self.floor if sender else 0
+
+    def independence_floor(self, sender: KmeName) -> Floor:
+        """As ``Admission`` says."""
+        return self.independence if sender else ANYBODY
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """As ``Admission`` says."""
@@ -174,10 +182,10 @@ Lie = Callable[[Shared], Sequence[Shared]]
 class Exchange:
     """Alice makes batches, Bob receives them."""
 
-    def __init__(self, hubs: int = 5, threshold: int = 3, seed: int = 1) -> None:
+    def __init__(self, hubs: int = 5, threshold: int = 3, seed: int = 1, operators: str = "") -> None:
         self.chance = Chance(seed)
         self.now = 1000.0
-        self.realms = Realms(make_realm(hubs, threshold))
+        self.realms = Realms(make_realm(hubs, threshold, operators=operators))
         self.alices, self.bobs = Policy(), Policy()
         self.sent, self.received = Store(), Store()
         self.told_alice: list[SenderNotice] = []
@@ -379,7 +387,21 @@ class Exchange:
         """Alice makes a batch for Bob; ``run`` carries it."""
         needed = self.sender.entropy_bytes(BOB, keys, key_bytes)
         entropy = Secret(self.chance.randbytes(needed))
-        self.tell(ALICE, Establish(BOB, keys, key_bytes, purpose, lifetime, group, floor, entropy, token))
+        self.tell(
+            ALICE,
+            Establish(
+                BOB,
+                keys,
+                key_bytes,
+                purpose,
+                lifetime,
+                group,
+                floor,
+                entropy,
+                token,
+                self.alices.independence,
+            ),
+        )
 
     def shares(self, **options: int) -> dict[HubName, Shared]:
         """Alice makes a batch; its shares as honest hubs would bring them, brought by none."""

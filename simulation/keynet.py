@@ -35,6 +35,7 @@ from skex.store.kme import KmeStore
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
+from skex.wire.independence import ANYBODY, Floor
 from skex.wire.peer import KeyRange
 
 _PLENTY = Quota(Rate(1e9, 1e9), Rate(1e9, 1e9))
@@ -228,6 +229,10 @@ class Life:
         """As the machines' port says."""
         return self.end.threshold_floor(name)
 
+    def independence_floor(self, name: KmeName) -> Floor:
+        """As the machines' port says."""
+        return self.end.independence_floor(name)
+
     def heard(self, notice: kme.KmeNotice) -> None:
         """Remember it."""
         self.end.heard_here.notices.append(notice)
@@ -361,6 +366,11 @@ class NetKme:
         """Two."""
         del name
         return 2
+
+    def independence_floor(self, sender: KmeName) -> Floor:
+        """Nobody minds who is behind hubs."""
+        del sender
+        return ANYBODY
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """As what is held says."""

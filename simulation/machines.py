@@ -57,6 +57,7 @@ from skex.store.links import EnrolledLink
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
+from skex.wire.independence import ANYBODY, Floor
 from skex.wire.preface import Parties
 from skex.wire.realm import Realm
 
@@ -595,6 +596,11 @@ class SimKme(Machine):
         """No lower than the realm's own."""
         del sender
         return 2
+
+    def independence_floor(self, sender: KmeName) -> Floor:
+        """Nobody minds who is behind hubs."""
+        del sender
+        return ANYBODY
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """There is always room."""

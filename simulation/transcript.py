@@ -56,6 +56,7 @@ from skex.protocol.taking import Taking
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
+from skex.wire.independence import ANYBODY, Floor
 from skex.wire.preface import Marks, Parties
 from skex.wire.realm import Realm
 
@@ -344,6 +345,11 @@ class KmeNode(Node):
         """As ``Admission`` says."""
         del sender
         return 2
+
+    def independence_floor(self, sender: KmeName) -> Floor:
+        """Nobody minds who is behind hubs."""
+        del sender
+        return ANYBODY
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """As ``Admission`` says."""

@@ -49,6 +49,8 @@ def _number(unstated: object) -> str:
     if isinstance(unstated, tuple):
         shares, messages = unstated
         return f"{shares:,} for shares, {messages:,} for peer messages"
+    if isinstance(unstated, frozenset):
+        return ", ".join(f"`{one.value}`" for one in type(next(iter(unstated))) if one in unstated)
     if isinstance(unstated, Enum):
         return f"`{unstated.name.lower().replace('_', '-')}`"
     return f"{unstated:,}"

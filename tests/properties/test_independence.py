@@ -50,7 +50,7 @@ def test_the_parties_that_are_named_have_the_hubs(
 ) -> None:
     hubs, threshold, counted = question
     parties = {(party.attribute, party.value) for party in collusion(hubs, threshold, counted).parties}
-    had = [hub for hub in hubs if any((one.value, one.of(hub)) in parties for one in counted)]
+    had = [hub for hub in hubs if any((one, one.of(hub)) in parties for one in counted)]
     assert len(had) >= threshold
 
 

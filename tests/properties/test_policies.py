@@ -23,6 +23,7 @@ from skex.policy.rules import Direction, OperatorCommand
 from skex.policy.starters import default_hub_policy, default_kme_policy
 from skex.protocol.hub import Stream
 from skex.wire.context import Purpose
+from skex.wire.realm import HubAttributes
 
 KMES = [KmeName(name) for name in ("centre", "site-1", "site-2", "other")]
 SAES = [SaeId(f"{local}@{kme}") for local in ("vpn", "web") for kme in KMES[:3]]
@@ -31,6 +32,7 @@ OPERATORS = [
     Operator(user_names(2, "ben"), frozenset()),
     Operator(user_names(3, None), frozenset({"staff"})),
 ]
+HUBS = [HubAttributes(name, "land", f"house {name}", f"admin {name}", "skex") for name in "aabcd"]
 LABELS = ["any", "tls", "test-1"]
 GROUPS = '[groups]\nbranch = ["site-*"]\nall = ["@branch", "centre"]\ngateways = ["vpn@@branch"]\n'
 
@@ -85,6 +87,8 @@ def amounts(draw: st.DrawFn) -> str:
                 f'[[hub.total_quota]]\nto = ["centre"]\nrequests_per_second = {number}.5\n',
                 f'[[kme.limit]]\npeers = ["*"]\nminimum_threshold = {number}\n',
                 f'[[kme.limit]]\npeers = ["@branch"]\nbatch_keys_max = {number}\n',
+                f'[[kme.limit]]\npeers = ["*"]\nminimum_effective_threshold = {number % 4 + 1}\n',
+                '[[kme.limit]]\npeers = ["site-1"]\nindependence = ["operator", "hosting"]\n',
                 f'[[sae.limit]]\nlocal = ["*"]\nremote = ["*"]\nkeys_per_request_max = {number}\n',
             ]
         )
@@ -104,6 +108,7 @@ def answers(policy: PolicySet) -> list[Decision]:
     hub = [policy.hub.may_establish(a, b, purpose) for a in KMES for b in KMES for purpose in Purpose]
     ways = (Direction.TO_PEER, Direction.FROM_PEER)
     kme = [policy.kme.may_exchange(peer, way) for peer in KMES for way in ways]
+    kme += [policy.kme.may_rest_on(peer, way, HUBS, 3) for peer in KMES for way in ways]
     pairs = [(here, there) for here in SAES[:2] for there in SAES[1:5]]
     new = [policy.sae.may_take_new(*pair, 10, 32, label) for pair in pairs for label in LABELS]
     by_id = [policy.sae.may_take_by_id(*pair, 10, label) for pair in pairs for label in [*LABELS, None]]
@@ -126,6 +131,8 @@ def test_order_of_rules_changes_no_decision_and_not_the_rule_that_decides(
     for peer in KMES:
         bounds = [one.kme.bounds(peer, Direction.TO_PEER) for one in (first, second)]
         assert bounds[0] == bounds[1]
+        floors = [one.kme.independence(peer, Direction.TO_PEER) for one in (first, second)]
+        assert floors[0] == floors[1]
 
 
 @given(rules, verdicts("deny"))

@@ -38,6 +38,7 @@ from skex.wire import messages, peer
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.codec import Fields, decode, encode
 from skex.wire.context import CompactContext, Purpose
+from skex.wire.independence import ANYBODY, Floor
 from skex.wire.messages import encode_message
 from skex.wire.peer import Envelope, KeyRange, PeerDirection, decode_peer_message, encode_peer_message
 from skex.wire.realm import Realm
@@ -253,6 +254,9 @@ class Port:
 
     def threshold_floor(self, a: KmeName) -> int:
         return 2
+
+    def independence_floor(self, a: KmeName) -> Floor:
+        return ANYBODY
 
     def has_room(self, a: KmeName, context: CompactContext) -> bool:
         return True

@@ -168,6 +168,13 @@ REALM_BELOW_FLOOR: Final = _refused(
     "Lower the floor in the policy only if the lower threshold was agreed.",
     effect=_REALM_STAYS,
 )
+HUBS_NOT_INDEPENDENT: Final = _refused(
+    "hubs-not-independent",
+    "Too few independent parties are behind the hubs that would be used.",
+    "Add hubs of other parties, revoke some of those that one party has, or lower"
+    " minimum_effective_threshold in the policy only if that was agreed.",
+    effect="No key is made with these hubs; keys that exist stay.",
+)
 REALM_HUB_FOREIGN: Final = _refused(
     "realm-hub-foreign",
     "A hub that is not an active hub of the realm brought a realm file.",

@@ -38,6 +38,7 @@ from skex.runtime.connections import LinkShell
 from skex.runtime.tasks import Tasks
 from skex.runtime.timers import Alarm
 from skex.store.links import StoredLink
+from skex.wire.independence import Floor
 from skex.wire.messages import Message
 from skex.wire.peer import KeyRange
 from skex.wire.preface import NONCE_BYTES, Marks
@@ -70,6 +71,9 @@ class KmeParts(Protocol):
 
     def threshold_floor(self, peer: KmeName) -> int:
         """The least threshold that policy accepts with a peer."""
+
+    def independence_floor(self, peer: KmeName) -> Floor:
+        """How many independent parties policy demands behind hubs."""
 
 
 class KmeMetrics:
@@ -393,6 +397,10 @@ class KmeDaemon:
     def threshold_floor(self, peer: KmeName) -> int:
         """As policy says."""
         return self._parts.threshold_floor(peer)
+
+    def independence_floor(self, peer: KmeName) -> Floor:
+        """As policy says."""
+        return self._parts.independence_floor(peer)
 
     def heard(self, notice: kme.KmeNotice) -> None:
         """Count it, act upon it, and let the listeners hear it."""

@@ -15,6 +15,7 @@ from skex.protocol.changes import Role
 from skex.store.batches import KeptBatch
 from skex.wire.claim import ClaimClass
 from skex.wire.context import Purpose
+from skex.wire.independence import Attribute, Floor
 
 
 class Holdings:
@@ -84,3 +85,12 @@ class KeyPermissions:
         """The least threshold that policy accepts for keys made for a peer."""
         bounds = self._active.current.kme.bounds(peer_name, Direction.TO_PEER)
         return int(bounds.minimum_threshold.value)
+
+    def independence_floor(self, peer_name: KmeName) -> Floor:
+        """How many independent parties policy demands behind the hubs of batches for a peer."""
+        return self._active.current.kme.independence(peer_name, Direction.TO_PEER)
+
+    def counted(self, role: Role, peer_name: KmeName) -> frozenset[Attribute]:
+        """Which attributes of hubs count in claims: those that policy counts for batches of this kind."""
+        direction = Direction.TO_PEER if role is Role.SENDER else Direction.FROM_PEER
+        return self._active.current.kme.independence(peer_name, direction).counted

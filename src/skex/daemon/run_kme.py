@@ -123,7 +123,7 @@ class _Composition:
         )
         holdings = Holdings(kept)
         self.core = self._core(state, store, holdings, now)
-        claims = Claims(self._realms)
+        claims = Claims(self._realms, permissions.counted)
         held = HeldKeys(self._realm_name, config.name, config.keys.held_max, claims)
         held.load(kept, state.peer_messages.assigned, now)
         reserve = Reserve(claims)

@@ -28,6 +28,7 @@ from skex.protocol.envelopes import Outgoing
 from skex.protocol.keysets import KeySet, messages_of
 from skex.protocol.reconstruct import Outcome, Search
 from skex.wire.context import KEY_PREFIX_BYTES, Purpose
+from skex.wire.independence import Floor
 from skex.wire.peer import KeyRange, RevokeReason
 
 ROOT_BYTES = 64
@@ -79,6 +80,9 @@ class EnginePorts(Protocol):
 
     def threshold_floor(self, peer_name: KmeName) -> int:
         """The least threshold that policy accepts with a peer."""
+
+    def independence_floor(self, peer_name: KmeName) -> Floor:
+        """How many independent parties policy demands behind the hubs of batches for a peer."""
 
     def heard(self, notice: kme.KmeNotice) -> None:
         """For audit, metrics and alarms; called for every notice, after it is durable.
@@ -240,6 +244,7 @@ class Engine:
             lifetime=lifetime,
             group=None,
             threshold_floor=self._ports.threshold_floor(peer_name),
+            independence=self._ports.independence_floor(peer_name),
             entropy=self._ports.secret(self._core.entropy_bytes(peer_name, keys, key_bytes)),
             token=token,
         )

@@ -36,6 +36,8 @@ from skex.protocol.hub import Stream
 from skex.protocol.quota import Quota, Rate
 from skex.wire.claim import ClaimClass
 from skex.wire.context import CompactContext, Purpose
+from skex.wire.independence import COUNTED, Attribute, Floor, collusion
+from skex.wire.realm import HubAttributes
 
 RuleT = TypeVar("RuleT", bound=Rule)
 
@@ -125,7 +127,11 @@ def _strictest(key: schema.Key, matching: Iterable[Rule], unstated: Any) -> Boun
     return Bound(unstated) if best is None else best
 
 
-_HIGH_IS_STRICT: Final = frozenset({"minimum_threshold", "key_bytes_min"})
+_HIGH_IS_STRICT: Final = frozenset({"minimum_threshold", "minimum_effective_threshold", "key_bytes_min"})
+
+
+_COUNTED: Final = "independence"
+"""No number: what any rule counts, counts."""
 
 
 def _bounds(table: str, matching: Iterable[Rule]) -> dict[str, Bound]:
@@ -134,7 +140,7 @@ def _bounds(table: str, matching: Iterable[Rule]) -> dict[str, Bound]:
     return {
         key.name: _strictest(key, rules, key.unstated)
         for key in schema.TABLES[table].keys
-        if key.unstated is not None
+        if key.unstated is not None and key.name != _COUNTED
     }
 
 
@@ -242,6 +248,7 @@ class KmeBounds:
     """Every limit of one peer and direction. ``minimum_claim`` is the number of a ``ClaimClass``."""
 
     minimum_threshold: Bound
+    minimum_effective_threshold: Bound
     minimum_claim: Bound
     key_bytes_min: Bound
     key_bytes_max: Bound
@@ -273,6 +280,30 @@ class KmePlace:
     def bounds(self, peer: KmeName, direction: Direction) -> KmeBounds:
         """The limits for keys with ``peer``."""
         return KmeBounds(**_bounds("kme.limit", self._limits.matching(peer, direction)))
+
+    def independence(self, peer: KmeName, direction: Direction) -> Floor:
+        """How many parties must be behind the hubs of a batch, counted by which attributes."""
+        limits_ = tuple(self._limits.matching(peer, direction))
+        counted = frozenset[Attribute]().union(*(one.independence or () for one in limits_))
+        return Floor(int(self.bounds(peer, direction).minimum_effective_threshold.value), counted or COUNTED)
+
+    def may_rest_on(
+        self, peer: KmeName, direction: Direction, hubs: Iterable[HubAttributes], threshold: int
+    ) -> Decision:
+        """Whether a batch may use these hubs, of which ``threshold`` rebuild it."""
+        allowed = self.may_exchange(peer, direction)
+        floor, known = self.independence(peer, direction), tuple(hubs)
+        if not allowed or floor.is_met(known, threshold):
+            return allowed
+        found = collusion(known, threshold, floor.counted)
+        bound = self.bounds(peer, direction).minimum_effective_threshold
+        parties = " and ".join(map(str, found.parties))
+        has = "has" if len(found.parties) == 1 else "together have"
+        reason = (
+            f"{parties} {has} {threshold} of the hubs: an effective threshold of {found.count} is less than"
+            f" {floor.parties}"
+        )
+        return Decision(allowed=False, rule=bound.rule, reason=reason, place=Place.KME, line=bound.line)
 
     def may_make(self, peer: KmeName, direction: Direction, context: CompactContext) -> Decision:
         """Whether a batch may be what ``context`` says; storage and claim are asked for apart.

@@ -18,6 +18,7 @@ from skex.protocol.establishment import OwnClaims
 from skex.protocol.hub import Stream
 from skex.protocol.quota import Quota
 from skex.wire.context import CompactContext, Purpose
+from skex.wire.independence import Floor
 
 AnswerT = TypeVar("AnswerT")
 
@@ -108,6 +109,12 @@ class KmeAdmission:
     def threshold_floor(self, sender: KmeName) -> int:
         """The least threshold that this end accepts of ``sender``."""
         return int(self._active.current.kme.bounds(sender, Direction.FROM_PEER).minimum_threshold.value)
+
+    def independence_floor(self, sender: KmeName) -> Floor:
+        """How many independent parties this end demands behind the hubs of ``sender``'s batches."""
+        return self._active.remembered(
+            (sender, "independence"), lambda policy: policy.kme.independence(sender, Direction.FROM_PEER)
+        )
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """Whether another such batch of ``sender`` may be kept."""

@@ -14,6 +14,7 @@ from skex.base.ids import SaeId
 from skex.protocol.hub import Stream
 from skex.wire.claim import ClaimClass
 from skex.wire.context import Purpose
+from skex.wire.independence import Attribute
 
 
 class Direction(Enum):
@@ -99,6 +100,8 @@ class KmeLimit(Rule):
     peers: frozenset[str]
     direction: Direction
     minimum_threshold: int | None
+    minimum_effective_threshold: int | None
+    independence: frozenset[Attribute] | None
     minimum_claim: ClaimClass | None
     key_bytes_min: int | None
     key_bytes_max: int | None

@@ -19,6 +19,7 @@ from skex.policy.wording import NUMBER_MAX, nearest, quoted, shown
 from skex.protocol.hub import Stream
 from skex.wire.claim import ClaimClass
 from skex.wire.context import Purpose
+from skex.wire.independence import COUNTED, Attribute
 
 REQUIRED: Final = object()
 """The default of a key that a rule must have."""
@@ -469,7 +470,8 @@ TABLES: Final[Mapping[str, Table]] = {
         Table(
             "kme.limit",
             rules.KmeLimit,
-            "What keys must be and how many are kept. Control batches are held to `minimum_threshold` only.",
+            "What keys must be and how many are kept. Control batches are held to `minimum_threshold` and"
+            " `minimum_effective_threshold` only.",
             (
                 NAME,
                 Key("peers", KME_NAMES, REQUIRED, "The other KMEs."),
@@ -481,6 +483,24 @@ TABLES: Final[Mapping[str, Table]] = {
                     "Hubs that must collude to learn a key; realms with a lower threshold are not used."
                     " 1 is for links without hubs only.",
                     2,
+                ),
+                Key(
+                    "minimum_effective_threshold",
+                    _number(1, limits.REALM_HUBS),
+                    None,
+                    "Independent parties that must collude to learn a key, counted by `independence`;"
+                    " hubs behind which there are fewer are not used.",
+                    1,
+                ),
+                Key(
+                    "independence",
+                    _list_of(_choice(_words(Attribute)), "attributes of hubs"),
+                    None,
+                    "What makes two hubs depend on one party, if the realm file states the same for both:"
+                    " "
+                    + ", ".join(f"`{one.value}`" for one in Attribute)
+                    + ". Of several limits, what any of them states counts.",
+                    COUNTED,
                 ),
                 Key(
                     "minimum_claim",

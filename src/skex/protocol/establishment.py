@@ -25,7 +25,7 @@ from skex.wire.claim import Claim
 from skex.wire.codec import encode
 from skex.wire.context import KEY_PREFIX_BYTES, CompactContext, Context
 from skex.wire.messages import Confirmation
-from skex.wire.realm import Hub, Realm
+from skex.wire.realm import Hub, HubAttributes, Realm
 
 
 class OwnClaims(Protocol):
@@ -114,6 +114,11 @@ def expand(
         raise Refused(codes.CONTEXT_DISAGREES, f"threshold {compact.threshold}, here {realm.threshold}")
     names = tuple(_hub_at(realm, coordinate).name for coordinate in compact.hubs)
     return Context(realm.name, sender, receiver, batch, names, compact)
+
+
+def attributes_of(hubs: Sequence[Coordinate], realm: Realm) -> tuple[HubAttributes, ...]:
+    """Who stands behind the hubs at these coordinates. Raises ``Refused`` as ``expand`` does."""
+    return tuple(_hub_at(realm, coordinate).attributes for coordinate in hubs)
 
 
 def _hub_at(realm: Realm, coordinate: Coordinate) -> Hub:

@@ -27,6 +27,7 @@ from skex.protocol.reconstruct import Found, NothingYet, Outcome, Search, TwoFou
 from skex.protocol.tombstones import Tombstones
 from skex.protocol.traffic import AnsweredByHub, FromHub, HubDown, HubUp, SendToHub, Tick
 from skex.wire.context import CompactContext, Context, Purpose
+from skex.wire.independence import Floor
 from skex.wire.messages import Confirm, Refusal, Refuse, Shared
 
 
@@ -194,6 +195,10 @@ class Admission(Protocol):
         """The least threshold that this end accepts, whatever the realm says."""
         ...
 
+    def independence_floor(self, sender: KmeName) -> Floor:
+        """How many independent parties this end demands behind the hubs of a batch."""
+        ...
+
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """Whether another such batch of ``sender`` may be kept."""
         ...
@@ -334,6 +339,9 @@ class Receiver:
             )
         except Refused as error:
             raise _Refusal(Refusal.CONTEXT_DISAGREES) from error
+        parties = self._admission.independence_floor(message.sender)
+        if not parties.is_met(establishment.attributes_of(compact.hubs, realm), realm.threshold):
+            raise _Refusal(Refusal.NOT_AUTHORISED)
         group = GroupKey(BatchKey(message.sender, message.batch), context.digest(), message.tag)
         return _Arrival(hub, ordinal, coordinate, group, context, Secret(message.share))
 

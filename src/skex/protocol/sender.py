@@ -27,6 +27,7 @@ from skex.protocol.timers import Timers
 from skex.protocol.traffic import AnsweredByHub, FromHub, HubDown, HubUp, SendToHub, Tick
 from skex.wire.codec import Fields
 from skex.wire.context import CompactContext, Context, Purpose
+from skex.wire.independence import ANYBODY, Floor
 from skex.wire.messages import Confirmation, Confirmed, Refusal, Share, refusal_code
 from skex.wire.realm import Realm
 
@@ -36,8 +37,9 @@ from skex.wire.realm import Realm
 class Establish:
     """Make a batch for ``peer``: ``keys`` keys of ``key_bytes`` bytes that live ``lifetime`` seconds.
 
-    ``entropy`` holds exactly ``Sender.entropy_bytes`` fresh bytes and belongs to the machine from now
-    on. ``token`` comes back in ``Established`` or ``NotEstablished``.
+    ``independence`` is what policy demands of the hubs. ``entropy`` holds exactly
+    ``Sender.entropy_bytes`` fresh bytes and belongs to the machine from now on. ``token`` comes back in
+    ``Established`` or ``NotEstablished``.
     """
 
     peer: KmeName
@@ -49,6 +51,7 @@ class Establish:
     threshold_floor: int
     entropy: Secret
     token: Hashable
+    independence: Floor = ANYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,7 +386,8 @@ class Sender:
         )
         if len(usable) < realm.threshold:
             return codes.NOT_ENOUGH_HUBS
-        return _Plan(realm, self._choose_hubs(usable, realm.threshold))
+        chosen = self._choose_hubs(usable, realm, request.independence)
+        return codes.HUBS_NOT_INDEPENDENT if chosen is None else _Plan(realm, chosen)
 
     def _realm_for(self, peer: KmeName) -> Realm | None:
         """The older of the two epochs, until the peer authentically named the newer.
@@ -397,11 +401,22 @@ class Sender:
         named = self._receiver_epochs.get(peer, 0) >= realms.current.epoch
         return realms.current if named or peer in self._newer_wanted else realms.previous
 
-    def _choose_hubs(self, usable: list[Coordinate], threshold: int) -> tuple[Coordinate, ...]:
-        """As many hubs as a receiver can search, ascending; surplus hubs take turns."""
-        first = self._counter % len(usable)
-        most = establishment.most_hubs(len(usable), threshold)
-        return tuple(sorted((usable[first:] + usable[:first])[:most]))
+    def _choose_hubs(
+        self, usable: list[Coordinate], realm: Realm, floor: Floor
+    ) -> tuple[Coordinate, ...] | None:
+        """As many hubs as a receiver can search, ascending, if they are independent enough.
+
+        Surplus hubs take turns. No hub is left out for the others' independence (ADR 0011): that would
+        trade availability, unasked and unseen.
+        """
+        most = establishment.most_hubs(len(usable), realm.threshold)
+        turns = len(usable) if most < len(usable) else 1
+        for turn in range(self._counter, self._counter + turns):
+            first = turn % len(usable)
+            chosen = tuple(sorted((usable[first:] + usable[:first])[:most]))
+            if floor.is_met(establishment.attributes_of(chosen, realm), realm.threshold):
+                return chosen
+        return None
 
     def _compact(self, request: Establish, plan: _Plan) -> CompactContext:
         compact = CompactContext(

@@ -37,21 +37,22 @@ class Attribute(Enum):
         return str(getattr(hub, self.value))
 
 
+_ORDER: Final = tuple(Attribute)
 COUNTED: Final = frozenset({Attribute.OPERATOR, Attribute.ADMINISTRATOR})
 """What counts where a policy says nothing: whoever can order or log in to a hub has its shares."""
 UNKNOWN_HUB: Final = HubAttributes(*(UNSTATED for _ in Attribute))
 """A hub of which nothing is known: it counts as depending on every other of that kind."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Party:
     """Whoever is behind one value of one attribute."""
 
-    attribute: str
+    attribute: Attribute
     value: str
 
     def __str__(self) -> str:
-        return f"{self.attribute} {self.value}"
+        return f"{self.attribute.value} {self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,10 @@ class Floor:
     def is_met(self, hubs: Iterable[HubAttributes], threshold: int) -> bool:
         """Whether that many parties are needed for ``threshold`` of the hubs."""
         return self.parties <= 1 or effective_threshold(hubs, threshold, self.counted) >= self.parties
+
+
+ANYBODY: Final = Floor()
+"""Demands nothing: one party may have all hubs."""
 
 
 def effective_threshold(
@@ -119,17 +124,17 @@ def _collusion(hubs: tuple[HubAttributes, ...], threshold: int, counted: frozens
 def _having(hubs: Sequence[HubAttributes], counted: Collection[Attribute]) -> dict[Party, int]:
     """Which hubs each party has, a bit for each."""
     found: dict[Party, int] = {}
-    for attribute in counted:
+    for attribute in sorted(counted, key=_ORDER.index):
         for number, hub in enumerate(hubs):
-            party = Party(attribute.value, attribute.of(hub))
+            party = Party(attribute, attribute.of(hub))
             found[party] = found.get(party, 0) | 1 << number
     return found
 
 
 def _largest(having: Mapping[Party, int]) -> dict[Party, int]:
-    """The parties that have no fewer hubs than another, the largest first, equal ones by their name."""
+    """The parties that have no fewer hubs than another, the largest first, equal ones as they come."""
     kept: dict[Party, int] = {}
-    for party in sorted(having, key=lambda one: (-having[one].bit_count(), one)):
+    for party in sorted(having, key=lambda one: -having[one].bit_count()):
         if not any(having[party] | other == other for other in kept.values()):
             kept[party] = having[party]
     return kept

@@ -14,6 +14,8 @@ from skex.protocol.hub import Stream
 from skex.protocol.quota import Quota, Rate
 from skex.wire.claim import ClaimClass
 from skex.wire.context import Purpose
+from skex.wire.independence import COUNTED, Attribute, Floor
+from skex.wire.realm import HubAttributes
 from tests.unit.policy.support import (
     CENTRE,
     SITE_1,
@@ -223,6 +225,49 @@ def test_default_threshold_is_two_so_one_hub_alone_never_knows_a_key() -> None:
     kme = policy('[[kme.allow]]\npeers = ["*"]').kme
     decision = kme.may_make(CENTRE, TO, batch(threshold=1))
     assert (decision.allowed, decision.rule) == (False, "default")
+
+
+def hubs_of(operators: str) -> list[HubAttributes]:
+    return [HubAttributes(f"op {one}", "land", "house", f"admin {one}", "skex") for one in operators]
+
+
+def test_hubs_of_too_few_parties_are_refused_with_the_parties_and_the_rule() -> None:
+    rules = policy(
+        '[[kme.allow]]\npeers = ["*"]\n'
+        '[[kme.limit]]\nid = "apart"\npeers = ["*"]\nminimum_effective_threshold = 2'
+    )
+    decision = rules.kme.may_rest_on(SITE_1, TO, hubs_of("aaabc"), 3)
+    assert (decision.allowed, decision.rule, decision.line) == (False, "kme.limit.apart", 4)
+    assert decision.reason == ("operator op a has 3 of the hubs: an effective threshold of 1 is less than 2")
+    assert rules.kme.may_rest_on(SITE_1, TO, hubs_of("aabcd"), 3).rule.startswith("kme.allow#")
+    assert policy("").kme.may_rest_on(SITE_1, TO, hubs_of("abcde"), 3).rule == "default"
+
+
+def test_any_hubs_will_do_where_no_limit_says_otherwise() -> None:
+    assert policy('[[kme.allow]]\npeers = ["*"]').kme.may_rest_on(SITE_1, TO, hubs_of("aaaaa"), 3)
+
+
+def test_what_any_limit_counts_counts_and_the_highest_demand_does() -> None:
+    rules = policy(
+        """
+        [[kme.limit]]
+        peers = ["*"]
+        minimum_effective_threshold = 2
+        independence = ["operator"]
+        [[kme.limit]]
+        peers = ["site-1"]
+        minimum_effective_threshold = 3
+        independence = ["jurisdiction", "operator"]
+        [[kme.limit]]
+        peers = ["site-1"]
+        direction = "from-peer"
+        minimum_threshold = 3
+        """
+    )
+    operator, both = {Attribute.OPERATOR}, {Attribute.OPERATOR, Attribute.JURISDICTION}
+    assert rules.kme.independence(SITE_2, TO) == Floor(2, frozenset(operator))
+    assert rules.kme.independence(SITE_1, TO) == Floor(3, frozenset(both))
+    assert policy("").kme.independence(SITE_1, TO) == Floor(1, COUNTED)
 
 
 def test_control_batch_is_held_to_the_threshold_only() -> None:

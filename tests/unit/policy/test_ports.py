@@ -17,6 +17,7 @@ from skex.protocol.traffic import FromKme, KmeUp, SendToKme
 from skex.wire import messages
 from skex.wire.claim import Claim
 from skex.wire.context import Purpose
+from skex.wire.independence import COUNTED, Attribute, Floor
 from tests.unit.policy.support import CENTRE, SITE_1, SITE_2, VPN, VPN_1, batch, claim, policy
 
 ALLOW_ALL = '[[hub.allow]]\nfrom = ["*"]\nto = ["*"]\n[[kme.allow]]\npeers = ["*"]\n'
@@ -127,6 +128,14 @@ def test_admission_takes_peers_and_threshold_from_the_policy() -> None:
     assert entry.may_establish(SITE_1, CENTRE, Purpose.CONTROL)
     assert not entry.may_establish(SITE_2, CENTRE, Purpose.CONTROL)
     assert entry.threshold_floor(SITE_1) == 4
+
+
+def test_admission_takes_what_makes_hubs_independent_from_the_policy() -> None:
+    entry, _ = admission(
+        '[[kme.limit]]\npeers = ["site-1"]\nminimum_effective_threshold = 3\nindependence = ["hosting"]'
+    )
+    assert entry.independence_floor(SITE_1) == Floor(3, frozenset({Attribute.HOSTING}))
+    assert entry.independence_floor(SITE_2) == Floor(1, COUNTED)
 
 
 def test_batch_that_breaks_a_limit_has_no_room() -> None:

@@ -43,6 +43,7 @@ from skex.protocol.receiver import (
 from skex.protocol.reconstruct import Found, NothingYet
 from skex.protocol.traffic import AnsweredByHub, FromHub, Tick
 from skex.wire.context import Purpose
+from skex.wire.independence import Attribute, Floor
 from skex.wire.messages import Confirm, GetRealm, Refusal, Refuse, Shared
 
 T = TypeVar("T")
@@ -436,6 +437,24 @@ def test_a_realm_below_the_own_floor_is_refused() -> None:
     world = Exchange(5, 3)
     world.bobs.floor = 4
     assert refused(world, world.shares()[hub_name(1)]) == Refusal.CONTEXT_DISAGREES
+
+
+def test_hubs_of_too_few_parties_are_refused_and_the_sender_learns_no_reason() -> None:
+    world = Exchange(5, 3, operators="aaabc")
+    world.bobs.independence = Floor(2)
+    assert refused(world, world.shares()[hub_name(1)]) == Refusal.NOT_AUTHORISED
+    world = Exchange(5, 3, operators="abcde")
+    world.bobs.independence = Floor(2, frozenset({Attribute.HOSTING}))
+    assert refused(world, world.shares()[hub_name(1)]) == Refusal.NOT_AUTHORISED
+
+
+def test_the_hubs_of_the_batch_count_and_no_others() -> None:
+    world = Exchange(5, 3, operators="aaabc")
+    world.bobs.independence = Floor(3)
+    world.cut(hub_name(1), hub_name(2))
+    world.establish()
+    world.run()
+    assert world.received.received
 
 
 def test_without_a_realm_in_force_everything_is_refused() -> None:

@@ -30,6 +30,7 @@ from skex.protocol.sender import (
 from skex.protocol.states import mermaid
 from skex.protocol.traffic import AnsweredByHub, FromHub, Tick
 from skex.wire.context import Purpose
+from skex.wire.independence import Floor
 from skex.wire.messages import Confirm, Confirmed, GetRealm, Refusal, Share
 
 T = TypeVar("T")
@@ -188,6 +189,42 @@ def test_a_realm_below_the_floor_asked_for_is_refused_at_once() -> None:
     world = Exchange(5, 3)
     world.establish(floor=4)
     assert refused_at_once(world).code is codes.REALM_BELOW_FLOOR
+
+
+def test_hubs_of_too_few_parties_are_refused_at_once() -> None:
+    world = Exchange(5, 3, operators="aaabc")
+    world.alices.independence = Floor(2)
+    world.establish()
+    assert refused_at_once(world).code is codes.HUBS_NOT_INDEPENDENT
+
+
+def test_hubs_of_enough_parties_are_used() -> None:
+    world = Exchange(5, 3, operators="aabcd")
+    world.alices.independence = Floor(2)
+    world.establish()
+    assert len(shares_sent(world)) == 5
+
+
+def test_only_hubs_that_are_used_count_as_dependent() -> None:
+    world = Exchange(5, 3, operators="aaabc")
+    world.alices.independence = Floor(3)
+    world.cut(*hubs(1, 2))
+    world.establish()
+    assert len(shares_sent(world)) == 3
+
+
+def test_surplus_hubs_take_turns_until_they_are_independent_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SUBSETS", 10)
+    world = Exchange(6, 3, operators="aaabcd")
+    world.alices.independence = Floor(2)
+    used = set()
+    for _ in range(6):
+        world.carried.clear()
+        world.establish()
+        world.lose()
+        used.add(frozenset(hub for hub, message in world.carried if isinstance(message, Share)))
+    # Five of six are searched; each leaves one out, and never one that the operator of three lacks.
+    assert used == {frozenset(hubs(*set(range(1, 7)) - {out})) for out in (1, 2, 3)}
 
 
 def test_without_a_realm_in_force_everything_is_refused_at_once() -> None:
