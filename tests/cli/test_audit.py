@@ -170,7 +170,7 @@ def test_segments_that_were_moved_away_verify_by_themselves(home: Path, tmp_path
     later.write_bytes(b"".join(lines[2:]))
     moved.unlink()
     assert done("audit", "verify", tmp_path / "archive")["logs"][0]["first"] == 3
-    assert "older segments are elsewhere" in skex("audit", "verify", tmp_path / "archive").stdout
+    assert "Records 1 to 2 are elsewhere" in skex("audit", "verify", tmp_path / "archive").stdout
 
 
 def test_what_has_no_log_is_refused(tmp_path: Path, home: Path) -> None:

@@ -14,7 +14,7 @@ from skex.audit.events import FORGERY_ATTEMPTED, SHARE_REJECTED
 from skex.audit.fields import NETWORK, Actor, ActorKind
 from skex.audit.sampling import Sampler
 from skex.base import limits
-from skex.runtime.auditfile import open_audit, segments, verify
+from skex.runtime.auditfile import Opening, open_audit, segments, verify
 from tests.unit.audit.support import IMPORTANT, MINOR, Clock, Log, check, log_of
 
 LINES = log_of(8)
@@ -80,7 +80,7 @@ def test_crashes_that_tear_the_end_anywhere_lose_nothing_that_was_whole(
         directory = Path(folder) / "audit"
         whole: list[bytes] = []
         for count, is_important, torn, garbage in lives:
-            audit = open_audit(directory, 3000, Clock())
+            audit = open_audit(directory, Opening(segment_bytes=3000), Clock())
             for _ in range(count):
                 audit.emit(IMPORTANT if is_important else MINOR)
             head = audit.close()
@@ -95,7 +95,7 @@ def test_crashes_that_tear_the_end_anywhere_lose_nothing_that_was_whole(
                 for line in path.read_bytes().split(b"\n")
                 if Record.from_line(line)
             ]
-        audit = open_audit(directory, 3000, Clock())
+        audit = open_audit(directory, Opening(segment_bytes=3000), Clock())
         head = audit.close()
         report = verify(directory, anchor=head)
         assert report.is_sound

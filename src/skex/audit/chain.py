@@ -3,7 +3,7 @@
 A record is one line of JSON in exactly one spelling, which names the SHA-512 digest of the line before
 it. Changing, dropping, repeating or moving a line breaks the chain at that place; cutting the end off
 does not, so whoever must notice that keeps a ``Head`` elsewhere. ``epoch`` and ``seal`` have their
-place from the start: seals that a later intruder cannot forge change no format.
+place from the start; see ``seals``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import ItemsView, Mapping
+from collections.abc import Callable, ItemsView, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -25,6 +25,7 @@ from skex.base.errors import StoreFault
 FORMAT: Final = 1
 _DIGEST_DIGITS: Final = 128
 _DIGEST: Final = re.compile(r"[0-9a-f]{128}")
+_HEAD: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{128})")
 _BOOT: Final = re.compile(r"[0-9a-f-]{1,36}")
 _TIME: Final = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T[0-9]{2}(?::[0-9]{2}){2}\.[0-9]{6}Z")
 _KEY: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -37,6 +38,17 @@ class Head:
 
     sequence: int
     digest: str
+
+    def __str__(self) -> str:
+        return f"{self.sequence}:{self.digest}"
+
+    @classmethod
+    def parse(cls, text: str) -> Head:
+        """Read what ``str`` writes. Raises ``ValueError``."""
+        match = _HEAD.fullmatch(text)
+        if match is None:
+            raise ValueError("must be SEQUENCE:DIGEST, as skex audit verify --json prints it")
+        return cls(int(match[1]), match[2])
 
 
 GENESIS: Final = Head(0, "0" * _DIGEST_DIGITS)
@@ -218,6 +230,18 @@ class Fault(Enum):
     MOVED = "moved"
     TORN = "torn"
     TRUNCATED = "truncated"
+    REPLACED = "replaced"
+    """The store remembers another record in this place."""
+    OTHER_OWNER = "other-owner"
+    """It is the log of another home."""
+    FORGED = "forged"
+    """A seal is not genuine."""
+    UNSEALED = "unsealed"
+    """A seal is missing."""
+    OTHER_SERIES = "other-series"
+    """Seals begin anew, and nothing joins them to those before."""
+    STALE_KEY = "stale-key"
+    """The sealing key that the home keeps was put back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,9 +323,16 @@ class Verifier:
     ``anchor`` is a head that was kept elsewhere: the log must contain that very record.
     """
 
-    def __init__(self, start: Head | None = GENESIS, anchor: Head | None = None) -> None:
+    def __init__(
+        self,
+        start: Head | None = GENESIS,
+        anchor: Head | None = None,
+        accepted: Callable[[Record], None] = lambda _record: None,
+    ) -> None:
+        """``accepted`` hears every record that continues the chain."""
         self._head = start
         self._anchor = anchor
+        self._hears = accepted
         self._records = 0
         self._started_at = 0
         self._recoveries: list[Recovery] = []
@@ -364,6 +395,7 @@ class Verifier:
         self._head = head
         self._records += 1
         self._started_at = self._started_at or record.sequence
+        self._hears(record)
 
     def _placed(self, fault: Fault, reason: str, segment: str, number: int) -> Problem:
         """An altered line shows in the one after it, so the one before is the first to be doubted."""

@@ -350,7 +350,21 @@ AUDIT_RECOVERED: Final = _kind(
     "What stands between this record and the last whole one was not written to its end.",
     {"torn_bytes": COUNT, "torn_lines": COUNT, "torn_digest": DIGEST},
 )
-AUDIT_SEALED: Final = _kind(_S, "audit-sealed", "Everything up to here is sealed.", {"records": COUNT})
+AUDIT_SEALED: Final = _kind(
+    _S,
+    "audit-sealed",
+    "Everything up to here is sealed.",
+    {"records": COUNT, "series": DIGEST, "next_series": DIGEST},
+)
+AUDIT_KEY_TAKEN: Final = _kind(
+    _S, "audit-key-taken", "An auditor took the key that proves this log's seals.", {"series": DIGEST}
+)
+AUDIT_CONTRADICTED: Final = _kind(
+    _S,
+    "audit-contradicted",
+    "A start found another log than the home remembers.",
+    {"what": WORD, "remembered": COUNT, "found": COUNT},
+)
 EVENTS_COUNTED: Final = _kind(
     _S,
     "events-counted",

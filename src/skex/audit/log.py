@@ -8,14 +8,16 @@ time; a daemon gives it to a ``Committer``, which turns many waiting events into
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from skex.audit.chain import Head, Record, Stamp
-from skex.audit.events import EVENTS_COUNTED, Event, Kind, KindWord
-from skex.audit.fields import Actor
+from skex.audit.events import AUDIT_KEY_TAKEN, AUDIT_SEALED, EVENTS_COUNTED, Event, Kind, KindWord
+from skex.audit.fields import SYSTEM, Actor, Digest
 from skex.audit.sampling import Counted, Sampler
+from skex.audit.seals import SealingKey, SealKeeper
 from skex.base import codes, limits
-from skex.base.errors import StoreFault
+from skex.base.errors import Refused, StoreFault
 
 
 class Writer(Protocol):
@@ -34,8 +36,23 @@ class Writer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class SealRhythm:
+    """How long a record waits for a seal at most, in seconds, and how many records do."""
+
+    seconds: float = limits.AUDIT_SEAL_SECONDS
+    records: int = limits.AUDIT_SEAL_RECORDS
+
+
+USUAL_RHYTHM: Final = SealRhythm()
+
+
 class Audit:
-    """Appends events behind ``head``. ``policy`` is the digest of the policy in force, in hexadecimal."""
+    """Appends events behind ``head``. ``policy`` is the digest of the policy in force, in hexadecimal.
+
+    With a ``keeper`` whose key somebody took, what is written is sealed: every so often, at the end,
+    and when somebody asks for it.
+    """
 
     def __init__(
         self,
@@ -44,8 +61,18 @@ class Audit:
         stamp: Callable[[], Stamp],
         sampler: Sampler | None = None,
         policy: str = "",
+        *,
+        keeper: SealKeeper | None = None,
+        rhythm: SealRhythm = SealRhythm(),  # frozen
     ) -> None:
         self.policy = policy
+        self._keeper = keeper
+        self._rhythm = rhythm
+        self._sealed_at = stamp().clock
+        self._durable = head
+        # A log that was cut off ends below what was sealed: then nothing of it counts as sealed.
+        sealed_to = 0 if keeper is None else keeper.sealed_to
+        self._sealed_to = sealed_to if sealed_to <= head.sequence else 0
         self._writer = writer
         self._head = head
         self._stamp = stamp
@@ -57,6 +84,11 @@ class Audit:
     def head(self) -> Head:
         """The last record: kept elsewhere, it shows later whether the log's end was cut off."""
         return self._head
+
+    @property
+    def durable_head(self) -> Head:
+        """The last record that is on the medium; from any thread."""
+        return self._durable
 
     @property
     def next_deadline(self) -> float | None:
@@ -76,7 +108,10 @@ class Audit:
         stamp = self._stamp()
         summaries = [_summary(one) for one in self._sampler.ended(stamp.clock)]
         passed = [event for event in events if self._passes(event, stamp.clock)]
-        return self._record([*summaries, *passed], stamp)
+        self._record([*summaries, *passed], stamp)
+        if self._is_seal_due(stamp.clock):
+            self.seal()
+        return self._head
 
     def commit(self, sets: Sequence[Sequence[Event]]) -> None:
         """``emit`` for a ``Committer``, whose changes are events."""
@@ -99,19 +134,87 @@ class Audit:
         """Write what was counted so far, sync, and give the log up. Raises ``StoreFault`` (audit-io)."""
         stamp = self._stamp()
         try:
-            head = self._record([_summary(one) for one in self._sampler.close(stamp.clock)], stamp)
+            self._record([_summary(one) for one in self._sampler.close(stamp.clock)], stamp)
+            self.seal()
             self._sync()
         finally:
             self._writer.close()
             self._failed = True
-        return head
+        return self._head
+
+    @property
+    def is_sealing(self) -> bool:
+        """Whether somebody has the key that proves this log's seals."""
+        return self._keeper is not None and self._keeper.is_taken
+
+    # ── seals ───────────────────────────────────────────────────────────────────────────────────
+    def seal(self) -> bool:
+        """Seal everything up to now; whether there was something to seal, and a key that somebody took.
+
+        Raises ``StoreFault`` (audit-io).
+        """
+        keeper = self._keeper
+        if keeper is None or not keeper.is_taken or self._unsealed == 0:
+            return False
+        self._write_seal(keeper, {})
+        keeper.advance(self._head.sequence)
+        return True
+
+    def take_key(self, actor: Actor = SYSTEM) -> SealingKey:
+        """The key of epoch 0, for an auditor to keep elsewhere; the first seal follows at once.
+
+        Raises ``Refused`` (audit-key-gone): that key is erased by then; ``StoreFault`` (audit-io).
+        """
+        keeper = self._required_keeper()
+        taken = keeper.take()
+        self.emit(Event(AUDIT_KEY_TAKEN, actor, details={"series": Digest(taken.series)}))
+        self.seal()
+        return taken
+
+    def renew_key(self, actor: Actor = SYSTEM) -> SealingKey:
+        """The key of a new series; the last seal of the one before announces it, if anybody can check it.
+
+        Raises ``StoreFault`` (audit-io).
+        """
+        keeper = self._required_keeper()
+        fresh = keeper.renewal()
+        series = {"series": Digest(fresh.series)}
+        self.emit(Event(AUDIT_KEY_TAKEN, actor, details=series))
+        if keeper.is_taken:
+            self._write_seal(keeper, {"next_series": series["series"]})
+        keeper.renew(fresh)
+        self._write_seal(keeper, {})
+        keeper.advance(self._head.sequence)
+        return fresh
+
+    def _required_keeper(self) -> SealKeeper:
+        if self._keeper is None:
+            raise Refused(codes.AUDIT_KEY_GONE, "this log is not sealed")
+        return self._keeper
+
+    @property
+    def _unsealed(self) -> int:
+        return self._head.sequence - self._sealed_to
+
+    def _is_seal_due(self, now: float) -> bool:
+        waiting = self._unsealed
+        is_late = now >= self._sealed_at + self._rhythm.seconds
+        return waiting >= self._rhythm.records or (waiting > 0 and is_late)
+
+    def _write_seal(self, keeper: SealKeeper, details: Mapping[str, object]) -> None:
+        """One seal, on the medium; its key is the caller's to replace."""
+        key, stamp = keeper.current, self._stamp()
+        told = {"records": self._unsealed, "series": Digest(key.series), **details}
+        record = key.seal(Record.of(Event(AUDIT_SEALED, details=told), stamp, self.policy, self._head))
+        self._append([record.to_line() + b"\n"], record.head(), stamp)
+        self._sync()
+        self._sealed_to, self._sealed_at = self._head.sequence, stamp.clock
 
     def _passes(self, event: Event, now: float) -> bool:
         return not event.kind.sampled or self._sampler.offer(event.kind, event.actor, now)
 
     def _record(self, events: Iterable[Event], stamp: Stamp) -> Head:
-        if self._failed:
-            raise StoreFault(codes.AUDIT_IO, "an earlier write failed")
+        self._require_sound()
         events = tuple(events)
         head, lines = self._head, []
         for event in events:
@@ -119,18 +222,27 @@ class Audit:
             lines.append(record.to_line() + b"\n")
             head = record.head()
         if lines:
-            self._guarded(lambda: self._writer.append(b"".join(lines), self._head.sequence + 1))
-            self._head = head
-            if self._unsynced_since is None:
-                self._unsynced_since = stamp.clock
+            self._append(lines, head, stamp)
         if any(event.kind.important for event in events):
             self._sync()
         return self._head
+
+    def _append(self, lines: Sequence[bytes], head: Head, stamp: Stamp) -> None:
+        self._require_sound()
+        self._guarded(lambda: self._writer.append(b"".join(lines), self._head.sequence + 1))
+        self._head = head
+        if self._unsynced_since is None:
+            self._unsynced_since = stamp.clock
+
+    def _require_sound(self) -> None:
+        if self._failed:
+            raise StoreFault(codes.AUDIT_IO, "an earlier write failed")
 
     def _sync(self) -> None:
         if self._unsynced_since is not None:
             self._guarded(self._writer.sync)
             self._unsynced_since = None
+        self._durable = self._head
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """After a failed write nobody knows what is on the medium, so nothing may follow it."""

@@ -489,6 +489,21 @@ AUDIT_DAMAGED: Final = _store(
     "Keep a copy of the log as it is, then find out who or what changed it (skex audit verify).",
     effect="The log is left as it is. A daemon writes on behind the damage, and says so in the log.",
 )
+AUDIT_KEY_GONE: Final = _refused(
+    "audit-key-gone",
+    "The key that proves the seals of this audit log was taken already, and is erased here.",
+    "Use the file that was made then. If it is lost, begin a new series of seals: skex audit key --renew.",
+)
+AUDIT_KEY_UNTAKEN: Final = _refused(
+    "audit-key-untaken",
+    "This audit log is not sealed: nobody took the key that would prove its seals.",
+    "Take it, and keep it off this machine: skex audit key --out FILE.",
+)
+AUDIT_KEY_INVALID: Final = _refused(
+    "audit-key-invalid",
+    "This is no key of an audit log, or it was changed on the way.",
+    "Give the file that skex audit key wrote, whole; keys of other logs do not fit.",
+)
 
 # ── store ───────────────────────────────────────────────────────────────────────────────────────
 STORE_IO: Final = _store(

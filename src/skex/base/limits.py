@@ -210,6 +210,12 @@ AUDIT_SAMPLE_BURST: Final = 3
 """How many of them are written in that time, for one kind and one actor."""
 AUDIT_SAMPLE_KEYS: Final = 64
 """Kinds and actors counted apart; with the two above, an attacker fills some 50 MB a day."""
+AUDIT_SEAL_SECONDS: Final = 600
+"""A record of the audit log is sealed no later than this: older ones no intruder can change."""
+AUDIT_SEAL_RECORDS: Final = 10_000
+"""And as soon as so many records are not sealed yet."""
+AUDIT_EPOCHS: Final = 10_000_000
+"""Seals of one series: one every ten minutes for 190 years, and seconds of work to verify."""
 STORE_SCRUB_SECONDS: Final = 60
 """How often a running daemon leaves nothing erased in its store's log: it costs a few syncs each time."""
 AUDIT_SYNC_SECONDS: Final = 1

@@ -1,10 +1,11 @@
-"""``skex audit``: read audit logs, and check that they are whole. Nothing is ever written."""
+"""``skex audit``: read audit logs, check that they are whole, take the key of their seals."""
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,25 +13,28 @@ import click
 
 from skex.audit.chain import Head, Problem, Record
 from skex.audit.events import all_kinds
-from skex.cli.common import Noun, result, table, talk
-from skex.cli.homes import home
+from skex.audit.log import Audit
+from skex.audit.seals import SealingKey
+from skex.base import codes
+from skex.base.errors import Refused, StoreFault
+from skex.cli.admin import ask
+from skex.cli.beside import require_daemon
+from skex.cli.common import Noun, Unreachable, result, table, talk
+from skex.cli.files import PRIVATE, new_file
+from skex.cli.homes import any_config, home
 from skex.cli.statements import as_data, as_text
 from skex.cli.values import Parsed
+from skex.daemon import auditing
+from skex.daemon.enrolment import open_log
+from skex.daemon.evidence import operator
 from skex.daemon.verifying import logs
-from skex.daemon.verifying.logs import Log
+from skex.daemon.verifying.logs import Evidence, Log
 from skex.daemon.verifying.statements import Verdict
 
 FAILED: Final = 4
 """The exit code that says: a log does not verify, or two contradict each other."""
-_HEAD: Final = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{128})")
 _LAST: Final = 20
-
-
-def _head(text: str) -> Head:
-    match = _HEAD.fullmatch(text)
-    if match is None:
-        raise ValueError("must be SEQUENCE:DIGEST, as skex audit verify --json prints it")
-    return Head(int(match[1]), match[2])
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 _HOMES = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -40,8 +44,8 @@ _HOMES = click.Path(exists=True, file_okay=False, path_type=Path)
 def audit() -> None:
     """Audit logs: what happened, and whether the record of it is whole.
 
-    Both verbs only read, also beside a running daemon, and take several homes at once. A directory of
-    segments that were moved away may stand for a home.
+    show, verify and export only read, also beside a running daemon, and take several homes at once. A
+    directory of segments that were moved away may stand for a home.
     """
 
 
@@ -72,7 +76,7 @@ def show(
     """
     if everything and last is not None:
         raise click.UsageError("--all and --last exclude each other.")
-    checked = _checked(homes, None)
+    checked = _checked(homes, Evidence())
     found: deque[tuple[Log, Record]] = deque(maxlen=None if everything else last or _LAST)
     rows = ((log, record) for log in checked for record, line in logs.records_of(log.directory))
     chosen = (row for row in rows if (not names or row[1].event in names) and _is_about(row[1], about))
@@ -93,28 +97,37 @@ def show(
 @click.argument("homes", nargs=-1, type=_HOMES, metavar="[HOME]...")
 @click.option(
     "--head",
-    type=Parsed("head", _head),
+    type=Parsed("head", Head.parse),
     metavar="SEQUENCE:DIGEST",
     help="A head that was noted earlier: the log of the one home must contain that very record.",
 )
-def verify(*, homes: tuple[Path, ...], head: Head | None) -> int:
-    r"""Check that logs are whole: nothing missing, changed, repeated or moved.
+@click.option(
+    "--key",
+    "key_files",
+    multiple=True,
+    type=_FILE,
+    metavar="FILE",
+    help="The log's key, from skex audit key: its seals must be genuine. May be repeated.",
+)
+def verify(*, homes: tuple[Path, ...], head: Head | None, key_files: tuple[Path, ...]) -> int:
+    r"""Check that logs are whole: nothing missing, changed, repeated, moved, cut off or put back.
 
     \b
     Examples:
       skex audit verify --home /var/lib/skex
+      skex audit verify --home /var/lib/skex --key south.auditkey
       skex audit verify hub-1 hub-2 hub-3 north south --json
 
-    Names the first line that cannot be relied on. Over several logs it also finds keys that were
-    delivered twice, and logs that are copies of each other. Ends with 0 if all is well, with 4
-    otherwise. Note the head that it prints somewhere else: only against it a log that was cut off, or
-    written anew from its beginning, shows.
+    Names the first line that cannot be relied on, and says what cannot be told from here. Over several
+    logs it also finds keys that were delivered twice, and logs that are copies of each other. With
+    --key it proves everything up to the last seal, also if somebody has had the machine since. Ends
+    with 0 if nothing is wrong, with 4 otherwise.
     """
-    if head is not None and len(homes) > 1:
-        raise click.UsageError("--head belongs to one home.")
-    checked = _checked(homes, head)
+    if (head is not None or key_files) and len(homes) > 1:
+        raise click.UsageError("--head and --key belong to one home.")
+    checked = _checked(homes, Evidence(head, tuple(map(_read_key, key_files)), _remembered))
     statements = logs.compare(checked)
-    is_sound = all(log.report.is_sound for log in checked)
+    is_sound = all(log.is_sound for log in checked)
     is_sound = is_sound and all(one.verdict is not Verdict.WRONG for one in statements)
     lines = [line for log in checked for line in _log_lines(log)] + [as_text(one) for one in statements]
     data = {
@@ -126,8 +139,101 @@ def verify(*, homes: tuple[Path, ...], head: Head | None) -> int:
     return 0 if is_sound else FAILED
 
 
-def _checked(homes: Sequence[Path], head: Head | None) -> list[Log]:
-    return [logs.check(one, head) for one in dict.fromkeys(homes or (home(),))]
+def _checked(homes: Sequence[Path], evidence: Evidence) -> list[Log]:
+    return [logs.check(one, evidence) for one in dict.fromkeys(homes or (home(),))]
+
+
+def _remembered(asked: Path) -> str | None:
+    """What the daemon in a home says; None if it is no daemon that uses the home."""
+    with suppress(Unreachable):
+        return ask(asked, "audit")["remembered"]  # type: ignore[no-any-return]  # a text or null
+    return None
+
+
+def _read_key(file: Path) -> SealingKey:
+    try:
+        text = file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(codes.AUDIT_KEY_INVALID, str(file)) from error
+    return SealingKey.from_text(text)
+
+
+# ── seals ───────────────────────────────────────────────────────────────────────────────────────
+@audit.command("key")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="A new file.")
+@click.option("--renew", is_flag=True, help="Begin a new series of seals, with a key of its own.")
+def key(*, out: Path | None, renew: bool) -> None:
+    r"""Take the key that proves this log's seals, once, and begin to seal.
+
+    \b
+    Examples:
+      skex audit key --home /var/lib/skex --out /media/auditor/south.auditkey
+      skex audit verify --home /var/lib/skex --key /media/auditor/south.auditkey
+
+    Keep it off this machine: whoever has it can forge seals, whoever lost it can prove nothing. It is
+    erased here as soon as it is handed out; from then on the log is sealed every ten minutes and at
+    each stop. Without --out it goes to stdout. If it is lost, --renew begins anew: the next key proves
+    what is written from then on.
+    """
+    if out is None:
+        _show_key(_taken(renew=renew), None)
+        return
+    with new_file(out, PRIVATE) as file:
+        answer = _taken(renew=renew)
+        try:
+            file.write(answer["key"].encode("ascii"))
+            file.sync()
+        except OSError as error:
+            detail = f"{out}: {error.strerror}; the key is lost: use --renew"
+            raise StoreFault(codes.FILE_IO, detail) from error
+    _show_key(answer, out)
+
+
+def _show_key(answer: Mapping[str, Any], out: Path | None) -> None:
+    talk("Keep this key off this machine. It is erased here; the log is sealed from now on.")
+    data = {"series": answer["series"], "file": None if out is None else str(out)}
+    if out is None:
+        result({**data, "key": answer["key"]}, answer["key"].rstrip("\n"))
+    else:
+        result(data, f"{out}")
+
+
+@audit.command("seal")
+def seal() -> None:
+    """Seal the log now, up to its last record, such as before somebody else gets at the machine."""
+    with _locally() as at_hand:
+        answer = ask(home(), "audit-seal", {}) if at_hand is None else auditing.sealed(at_hand.audit)
+    if not answer["taken"]:
+        raise Refused(codes.AUDIT_KEY_UNTAKEN)
+    result(dict(answer), f"sealed up to record {answer['head'].partition(':')[0]}")
+
+
+def _taken(*, renew: bool) -> Mapping[str, Any]:
+    with _locally() as at_hand:
+        if at_hand is None:
+            return ask(home(), "audit-key", {"renew": renew})
+        return auditing.taken_key(at_hand.audit, operator(), at_hand.owner, renew=renew)
+
+
+@dataclass(frozen=True, slots=True)
+class _AtHand:
+    """The log of a home in which no daemon runs."""
+
+    audit: Audit
+    owner: str
+
+
+@contextmanager
+def _locally() -> Iterator[_AtHand | None]:
+    """The log of a stopped daemon's home; None while one runs in it."""
+    config, _ = any_config()
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_log(config))
+        except StoreFault as fault:
+            require_daemon(config.home, fault)
+            opened = None
+        yield None if opened is None else _AtHand(opened, auditing.owner_word(config))
 
 
 # ── records ─────────────────────────────────────────────────────────────────────────────────────
@@ -171,10 +277,17 @@ def _log_data(log: Log) -> Mapping[str, Any]:
     return {
         "home": str(log.home),
         "directory": str(log.directory),
-        "sound": report.is_sound,
+        "sound": log.is_sound,
+        "statements": [as_data(one) for one in log.statements],
+        "seals": {
+            "in_log": log.seals.seals,
+            "verified": log.seals.verified,
+            "sealed_to": log.seals.sealed_to,
+            "sealed_at": log.seals.sealed_at,
+        },
         "records": report.records,
         "first": report.started_at,
-        "head": f"{report.head.sequence}:{report.head.digest}",
+        "head": str(report.head),
         "recoveries": [
             {"segment": one.segment, "line": one.line, "torn_bytes": one.torn_bytes}
             for one in report.recoveries
@@ -202,8 +315,7 @@ def _log_lines(log: Log) -> Iterator[str]:
         # Nothing here tells a home that never ran from one whose log was taken away.
         verdict, said = Verdict.UNSEEN, "there is no record, so nothing is proved"
     yield f"{verdict.value:<6}  {log.home}: {said}."
-    if report.started_at > 1:
-        yield f"        It begins with record {report.started_at}; older segments are elsewhere."
     for one in report.recoveries:
         yield f"        {one.segment} line {one.line}: {one.torn_bytes} bytes that a crash tore, recovered."
-    yield f"        head {report.head.sequence}:{report.head.digest}"
+    yield from (as_text(one) for one in log.statements)
+    yield f"        head {report.head}"

@@ -9,11 +9,12 @@ from skex.daemon.verifying.statements import Statement
 
 def as_data(statement: Statement) -> Mapping[str, str]:
     """For ``--json``."""
-    return {
+    data = {
         "check": statement.check,
         "verdict": statement.verdict.value,
         "sentence": statement.sentence,
     }
+    return {**data, "code": statement.code} if statement.code else data
 
 
 def as_text(statement: Statement) -> str:

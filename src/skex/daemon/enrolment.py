@@ -18,10 +18,11 @@ from skex.base import codes
 from skex.base.errors import Refused, StoreFault
 from skex.base.ids import HubName, KmeName, LinkId
 from skex.base.secret import Secret
+from skex.daemon.auditing import audited
 from skex.daemon.backup.contents import State
 from skex.daemon.backup.making import state_of_hub, state_of_kme
 from skex.daemon.config import HubConfig, KmeConfig
-from skex.daemon.evidence import Evidence, store_migrated
+from skex.daemon.evidence import Evidence
 from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, locked, read_master_key
 from skex.daemon.starting import closing as at_the_end
 from skex.enrol import creating, links
@@ -34,7 +35,6 @@ from skex.enrol.links import NewLink, Site
 from skex.protocol.changes import RollbackSettled
 from skex.protocol.realm import HeldRealm, check_succession
 from skex.runtime import clock, entropy
-from skex.runtime.auditfile import open_audit
 from skex.runtime.files import DiskFileSystem
 from skex.store.hub import HubStore
 from skex.store.links import EnrolledLink, StoredLink
@@ -144,6 +144,7 @@ class _Home:
     """One home's links and pads, opened for one command."""
 
     def __init__(self, home: Path, store: OpenedStore, audit: Audit) -> None:
+        self.audit = audit
         self._evidence = Evidence(audit.emit)
         directory = home / PADS_DIRECTORY
         self._directory = directory
@@ -259,7 +260,7 @@ def open_hub(config: HubConfig) -> Iterator[HubHome]:
     """
     with locked(config.home), _master(config.home) as master:
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
-        with closing(store), scrubbed(store), _audit(config, store) as audit:
+        with closing(store), scrubbed(store), audited(config, store) as audit:
             yield HubHome(config, store, audit)
 
 
@@ -272,24 +273,21 @@ def open_kme(config: KmeConfig) -> Iterator[KmeHome]:
     with locked(config.home), _master(config.home) as master:
         path = str(config.home / STORE_FILE)
         store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)
-        with closing(store), scrubbed(store), _audit(config, store) as audit:
+        with closing(store), scrubbed(store), audited(config, store) as audit:
             yield KmeHome(config, store, audit)
+
+
+@contextmanager
+def open_log(config: HubConfig | KmeConfig) -> Iterator[Audit]:
+    """Open the audit log of a home, and its store beside it, for one command; see ``open_hub``."""
+    opening = open_hub(config) if isinstance(config, HubConfig) else open_kme(config)
+    with opening as home:
+        yield home.audit
 
 
 def scrubbed(store: OpenedStore) -> AbstractContextManager[None]:
     """Leave nothing erased in the store's log at the end; a fault of it never hides an earlier one."""
     return at_the_end(store.scrub)
-
-
-@contextmanager
-def _audit(config: HubConfig | KmeConfig, store: OpenedStore) -> Iterator[Audit]:
-    audit = open_audit(config.audit.directory, config.audit.segment_bytes)
-    try:
-        if store.migrated is not None:
-            audit.emit(store_migrated(*store.migrated))
-        yield audit
-    finally:
-        audit.close()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from skex.audit.events import Event, Kind
 from skex.audit.fields import Actor
@@ -22,6 +22,8 @@ from skex.base.ids import SaeId
 from skex.keys.api import DeliveredKey, KeyService, PairStatus, Requirements
 from skex.runtime.commit import Committer
 from skex.runtime.tasks import Tasks
+
+ResultT = TypeVar("ResultT")
 
 BACKLOG_EVENTS: Final = 65_536
 """Events that wait for the disk; a disk that is further behind does not record any more."""
@@ -66,6 +68,11 @@ class Recording:
             yield
         finally:
             await self.durable()
+
+    async def call(self, work: Callable[[Audit], ResultT]) -> ResultT:
+        """Let ``work`` have the log, behind what was emitted so far. Raises what it raises."""
+        await self.durable()
+        return await self._committer.call(lambda: work(self._audit))
 
     def set_policy(self, digest: str) -> None:
         """The policy that records name from now on."""

@@ -14,11 +14,12 @@ from skex.base import codes
 from skex.base.errors import Refused, StoreFault
 from skex.base.ids import parse_kme_name
 from skex.daemon.admin import AdminSocket, Command, Upload, UploadCommand, caller
+from skex.daemon.auditing import audit_commands, audited, owner_word, started
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_hub
 from skex.daemon.config import HubConfig
 from skex.daemon.enrolling import Enrolling, HubRealms, blob, flag, stated_key, text
-from skex.daemon.evidence import Evidence, operator, store_migrated
+from skex.daemon.evidence import Evidence, operator
 from skex.daemon.hub import HubDaemon
 from skex.daemon.recording import Recording
 from skex.daemon.starting import (
@@ -36,7 +37,6 @@ from skex.daemon.starting import (
 )
 from skex.policy.ports import ActivePolicy, HubRelayPolicy
 from skex.runtime import entropy
-from skex.runtime.auditfile import open_audit
 from skex.runtime.files import DiskFileSystem
 from skex.store.hub import HubStore
 from skex.wire.realm import Realm
@@ -54,12 +54,8 @@ async def run_hub(config: HubConfig, make: type[HubDaemon] = HubDaemon) -> None:
         master = read_master_key(config.home)
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
         master.wipe()
-        with closing(store.close), closing(store.scrub):
-            audit = open_audit(config.audit.directory, config.audit.segment_bytes)
-            with closing(audit.close):
-                if store.migrated is not None:
-                    audit.emit(store_migrated(*store.migrated))
-                await _run(config, store, audit, ending, make)
+        with closing(store.close), closing(store.scrub), audited(config, store) as audit:
+            await _run(config, store, audit, ending, make)
 
 
 def realm_of(config: HubConfig, store: HubStore) -> Realm:
@@ -105,7 +101,7 @@ async def _run(
     recording.start()
     try:
         port = await daemon.listen(config.listen.host, config.listen.port)
-        recording.emit(Event(events.DAEMON_STARTED))
+        recording.emit(started(config))
         await admin.start()
         write_ports(config.home, {"hub": port})
         _log.info("hub runs", extra={"hub": config.name, "port": port})
@@ -143,11 +139,15 @@ class _Operator:
             "backup": self._backup,
             "kit-order": self._kit_order,
             "realm": self._realm,
+            **audit_commands(recording, owner_word(config), self._remembered),
         }
         self.uploads: Mapping[str, UploadCommand] = {"kit": self._kit}
 
     def _evidence(self) -> Evidence:
         return Evidence(self._recording.emit, operator(caller()))
+
+    async def _remembered(self) -> str | None:
+        return await self._daemon.committer.call(self._store.witnessed)
 
     async def _status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         awaiting = await self._daemon.committer.call(self._store.awaiting_kits)

@@ -17,6 +17,7 @@ from skex.base.errors import Refused
 from skex.base.ids import HubName, Incarnation, KmeName, RealmName
 from skex.daemon import record
 from skex.daemon.admin import AdminSocket, Upload, caller
+from skex.daemon.auditing import audit_commands, audited, owner_word, started
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_kme
 from skex.daemon.claims import LinkClaims
@@ -24,7 +25,7 @@ from skex.daemon.conduct import Seldom
 from skex.daemon.config import KmeConfig
 from skex.daemon.enrolling import CalledRealms, Enrolling, PassphraseWanted, flag, stated_key
 from skex.daemon.enrolment import StoredRealms, StoreRegistry
-from skex.daemon.evidence import Evidence, operator, store_migrated
+from skex.daemon.evidence import Evidence, operator
 from skex.daemon.kme import KmeDaemon
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
@@ -61,7 +62,6 @@ from skex.protocol.kme import KmeCore, KmeState, Ports
 from skex.protocol.peer import Identity
 from skex.protocol.realm import KitCollected, RealmInForce
 from skex.runtime import clock, entropy
-from skex.runtime.auditfile import open_audit
 from skex.runtime.files import DiskFileSystem
 from skex.runtime.tasks import Tasks
 from skex.store.kme import KmeStore
@@ -86,14 +86,10 @@ async def run_kme(
         path = str(config.home / STORE_FILE)
         store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)
         master.wipe()
-        with closing(store.close), closing(store.scrub):
-            audit = open_audit(config.audit.directory, config.audit.segment_bytes)
-            with closing(audit.close):
-                if store.migrated is not None:
-                    audit.emit(store_migrated(*store.migrated))
-                composition = _Composition(config, store, audit, ending)
-                observe(composition.daemon, composition.engine)
-                await composition.run()
+        with closing(store.close), closing(store.scrub), audited(config, store) as audit:
+            composition = _Composition(config, store, audit, ending)
+            observe(composition.daemon, composition.engine)
+            await composition.run()
 
 
 class _Composition:
@@ -186,7 +182,7 @@ class _Composition:
         recording.start()
         try:
             ports = self._open_door()
-            recording.emit(Event(events.DAEMON_STARTED))
+            recording.emit(started(config))
             daemon.start(self._addresses())
             for work, name in ((self.keys.filling.run(), "filling"), (self.keys.upkeep.run(), "upkeep")):
                 daemon.tasks.start(work, name)
@@ -259,7 +255,11 @@ class _Composition:
             "reload": self._reload,
             "reserve": self._reserve,
             "backup": self._backup,
+            **audit_commands(self._recording, owner_word(self._config), self._remembered),
         }
+
+    async def _remembered(self) -> str | None:
+        return await self.daemon.committer.call(self._store.witnessed)
 
     async def _backup(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Hand out the state of enrolment for a backup; the record of it comes first."""

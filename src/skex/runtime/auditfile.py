@@ -8,23 +8,28 @@ says so. Nothing is ever cut off, overwritten or removed here.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from skex.audit.chain import GENESIS, Head, Record, Report, Stamp, Verifier
-from skex.audit.events import AUDIT_OPENED, AUDIT_RECOVERED, Event
-from skex.audit.fields import Digest
-from skex.audit.log import Audit
+from skex.audit.events import AUDIT_CONTRADICTED, AUDIT_OPENED, AUDIT_RECOVERED, AUDIT_SEALED, Event
+from skex.audit.fields import Digest, Subject
+from skex.audit.log import USUAL_RHYTHM, Audit, SealRhythm
 from skex.base import codes, limits
 from skex.base.errors import StoreFault
 from skex.runtime import clock
 from skex.runtime.files import sync_directory
+from skex.runtime.sealfile import NAME as SEALING
+from skex.runtime.sealfile import SealFile
 
 _SEGMENT: Final = re.compile(r"audit-([0-9]{20})\.jsonl")
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -63,15 +68,24 @@ def lines_of(segment: Path) -> Iterator[tuple[bytes, bool]]:
         yield rest, False
 
 
-def verify(directory: Path, anchor: Head | None = None) -> Report:
+def is_whole_log(directory: Path) -> bool:
+    """Whether a log begins with its first record: none of its segments was moved away from the front."""
+    found = segments(directory)
+    return not found or _first_sequence(found[0]) == 1
+
+
+def verify(
+    directory: Path,
+    anchor: Head | None = None,
+    accepted: Callable[[Record], None] = lambda _record: None,
+) -> Report:
     """Check a whole log, also while it is written. ``anchor`` is a head that was kept elsewhere.
 
-    A log whose oldest segments were moved away begins where the next one begins.
-    Raises ``StoreFault`` (audit-io).
+    ``accepted`` hears every record that continues the chain. A log whose oldest segments were moved
+    away begins where the next one begins. Raises ``StoreFault`` (audit-io).
     """
     found = segments(directory)
-    is_whole_log = not found or _first_sequence(found[0]) == 1
-    verifier = Verifier(GENESIS if is_whole_log else None, anchor)
+    verifier = Verifier(GENESIS if is_whole_log(directory) else None, anchor, accepted)
     whole = True
     for segment in found:
         for number, (line, has_end) in enumerate(lines_of(segment), 1):
@@ -90,6 +104,7 @@ class End:
     """Where a log ends: the last record, the lines behind it that are none, and the line's end."""
 
     head: Head
+    last: Record | None
     torn: tuple[bytes, ...]
     needs_end: bool
 
@@ -99,8 +114,9 @@ def _end_of(found: list[Path]) -> End:
     begin = len(found) - 1
     while begin > 0 and not _begins_with_a_record(found[begin]):
         begin -= 1
-    is_whole_log = begin <= 0 and (not found or _first_sequence(found[0]) == 1)
-    verifier = Verifier(GENESIS if is_whole_log else None)
+    from_start = begin <= 0 and (not found or _first_sequence(found[0]) == 1)
+    last: deque[Record] = deque(maxlen=1)
+    verifier = Verifier(GENESIS if from_start else None, accepted=last.append)
     torn: list[bytes] = []
     needs_end = False
     for segment in found[max(0, begin) :]:
@@ -111,7 +127,21 @@ def _end_of(found: list[Path]) -> End:
                 torn.append(line)
             else:
                 torn.clear()
-    return End(verifier.head, tuple(torn), needs_end)
+    return End(verifier.head, last[0] if last else None, tuple(torn), needs_end)
+
+
+def _holds(found: list[Path], wanted: Head) -> bool:
+    """Whether the log has this very record; it is looked for in its own segment only."""
+    before = [segment for segment in found if _first_sequence(segment) <= wanted.sequence]
+    return bool(before) and any(
+        hashlib.sha512(line).hexdigest() == wanted.digest for line, _ in lines_of(before[-1])
+    )
+
+
+def _was_sealed(found: list[Path]) -> bool:
+    """Whether a seal stands anywhere in the log."""
+    mark = f'"event":"{AUDIT_SEALED.name}"'.encode()
+    return any(mark in line for segment in found for line, _ in lines_of(segment))
 
 
 def _begins_with_a_record(segment: Path) -> bool:
@@ -150,6 +180,7 @@ class AuditFile:
         self._segment_bytes = segment_bytes
         self._descriptor = -1
         self._size = 0
+        self.keeper: SealFile | None = None
         with _as_fault(directory):
             directory.mkdir(mode=0o700, exist_ok=True)
         self._lock = _lock(directory)
@@ -163,6 +194,7 @@ class AuditFile:
                 self._open(found[-1])
                 if end.needs_end:
                     self._write(b"\n")
+                os.fdatasync(self._descriptor)  # what is there counts as durable from now on
         return end
 
     def append(self, lines: bytes, sequence: int) -> None:
@@ -179,6 +211,8 @@ class AuditFile:
 
     def close(self) -> None:
         """Let another process write. Idempotent."""
+        if self.keeper is not None:
+            self.keeper.close()
         for descriptor in (self._descriptor, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -206,28 +240,80 @@ class AuditFile:
             view = view[written:]
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a log is opened with: whose it is, and the last record that its home remembers, if any.
+
+    ``home`` is where its sealing key is kept; without one it is not sealed.
+    """
+
+    home: Path | None = None
+    segment_bytes: int = limits.AUDIT_SEGMENT_BYTES
+    owner: Subject | None = None
+    remembered: Head | None = None
+    rhythm: SealRhythm = USUAL_RHYTHM
+    is_restored: bool = False
+    """The log comes from a backup: that it was sealed with a key which is not here is no contradiction."""
+
+
 def open_audit(
     directory: Path,
-    segment_bytes: int = limits.AUDIT_SEGMENT_BYTES,
+    opening: Opening = Opening(),  # frozen
     now: Callable[[], Stamp] = stamp,
 ) -> Audit:
     """Open a log, or begin one; close it again with ``Audit.close``.
 
-    What a crash left torn is recorded, and so is the beginning of a log.
-    Raises ``StoreFault``: audit-locked, audit-io.
+    What a crash left torn is recorded, and so is the beginning of a log, and that it is another one
+    than the home remembers. Raises ``StoreFault``: audit-locked, audit-io.
     """
-    file = AuditFile(directory, segment_bytes)
+    file = AuditFile(directory, opening.segment_bytes)
     try:
+        home = opening.home
+        is_keyless = home is not None and not (home / SEALING).exists()
+        keeper = file.keeper = None if home is None else SealFile.open(home)
+        found = segments(directory)
         end = file.open_newest()
-        audit = Audit(file, end.head, now)
+        if keeper is not None and end.last is not None and _made_but_kept(end.last, keeper):
+            keeper.advance(end.head.sequence)
+        audit = Audit(file, end.head, now, keeper=keeper, rhythm=opening.rhythm)
         if end.torn:
             audit.emit(_recovered(end.torn))
         elif end.head == GENESIS:
-            audit.emit(Event(AUDIT_OPENED))
+            audit.emit(Event(AUDIT_OPENED, subjects=() if opening.owner is None else (opening.owner,)))
+        remembered = opening.remembered
+        if remembered is not None and not _holds(found, remembered):
+            is_cut = end.head.sequence < remembered.sequence
+            what = Contradiction.LOG_CUT if is_cut else Contradiction.LOG_REPLACED
+            audit.emit(_contradicted(what, remembered.sequence, end.head.sequence))
+        if is_keyless and not opening.is_restored and _was_sealed(found):
+            audit.emit(_contradicted(Contradiction.SEALING_KEY_LOST, 0, 0))
     except BaseException:
         file.close()
         raise
     return audit
+
+
+class Contradiction(Enum):
+    """How a log is not the one that its home remembers, as records name it."""
+
+    LOG_CUT = "log-cut"
+    LOG_REPLACED = "log-replaced"
+    SEALING_KEY_LOST = "sealing-key-lost"
+
+
+def _made_but_kept(last: Record, keeper: SealFile) -> bool:
+    """Whether a crash came between a seal and the erasing of its key."""
+    current = keeper.current
+    return (
+        bool(last.seal)
+        and last.details.get("series") == current.digest
+        and last.epoch == current.epoch
+        and current.has_sealed(last)
+    )
+
+
+def _contradicted(what: Contradiction, remembered: int, found: int) -> Event:
+    return Event(AUDIT_CONTRADICTED, details={"what": what, "remembered": remembered, "found": found})
 
 
 def _recovered(torn: tuple[bytes, ...]) -> Event:

@@ -214,6 +214,11 @@ class Database:
             raise
 
     @property
+    def is_broken(self) -> bool:
+        """Whether a fault of the file ended all writing."""
+        return self._broken
+
+    @property
     def is_current(self) -> bool:
         """Whether no migration is missing."""
         return self._identity()[1] == len(migrations(self._kind))

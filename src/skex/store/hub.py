@@ -51,6 +51,7 @@ class HubStore(OpenedStore):
                     if not isinstance(change, LinkChange):
                         raise LocalBug(codes.BAD_ARGUMENT, f"a hub keeps no {type(change).__name__}")
                     self._links.apply(change)
+            self._keep_witness()
 
     # ── realm ───────────────────────────────────────────────────────────────────────────────────
     def realm(self) -> bytes | None:

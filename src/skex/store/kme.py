@@ -100,6 +100,7 @@ class KmeStore(OpenedStore):
                 for change in changes:
                     self._apply(change, moment)
             self._batches.settle()
+            self._keep_witness()
         for name, is_sent in self._resent.items():
             (self._sent.add if is_sent else self._sent.discard)(name)
 

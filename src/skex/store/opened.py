@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from skex.base import codes
 from skex.base.errors import StoreFault
@@ -13,6 +13,14 @@ from skex.store.database import Database, StoreKind
 from skex.store.links import EnrolledLink, LinkRecord, Links, StoredLink
 from skex.store.sealing import SALT_BYTES, Entropy, Sealer
 from skex.wire.preface import Marks
+
+_AUDIT_HEAD: Final = "audit_head"
+
+
+def _nothing() -> str:
+    """No log is witnessed."""
+    return ""
+
 
 StoreT = TypeVar("StoreT", bound="OpenedStore")
 
@@ -24,6 +32,8 @@ class OpenedStore:
         self._database = database
         self._links = Links(database, sealer)
         self._sealer = sealer
+        self._witness: Callable[[], str] = _nothing
+        self._witnessed = ""
 
     @property
     def sealer(self) -> Sealer:
@@ -45,6 +55,32 @@ class OpenedStore:
         """Keep a fact; nothing secret."""
         with self._database.transaction():
             set_meta(self._database, name, value)
+
+    # ── the audit log's head ────────────────────────────────────────────────────────────────────
+    def witness(self, head: Callable[[], str]) -> None:
+        """Keep, with every commit from now on, the last record of the audit log that is on the medium.
+
+        The log is durable before the store says so: a crash between the two leaves the store behind,
+        never ahead. ``head`` is asked on the store's thread.
+        """
+        self._witness = head
+
+    def keep_witness(self) -> None:
+        """The same without a commit."""
+        if self._witness() != self._witnessed and not self._database.is_broken:
+            with self._database.transaction():
+                self._keep_witness()
+
+    def witnessed(self) -> str | None:
+        """The last record that the store remembers, as ``witness`` stated it."""
+        return self.meta(_AUDIT_HEAD)
+
+    def _keep_witness(self) -> None:
+        """As a part of the transaction under way."""
+        head = self._witness()
+        if head != self._witnessed:
+            set_meta(self._database, _AUDIT_HEAD, head)
+            self._witnessed = head
 
     # ── links ───────────────────────────────────────────────────────────────────────────────────
     def links(self) -> tuple[StoredLink, ...]:
@@ -93,8 +129,10 @@ class OpenedStore:
     def scrub(self) -> None:
         """Leave no erased row behind in the write-ahead log; see ``database``. Takes a few syncs.
 
-        To be called some time after keys were erased, and before the store is closed.
+        To be called some time after keys were erased, and before the store is closed. What is witnessed
+        is kept too: a daemon may commit nothing for days.
         """
+        self.keep_witness()
         self._database.scrub()
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from skex.audit.log import Audit
 from skex.base import codes
 from skex.base.errors import StoreFault
 from skex.runtime import auditfile
-from skex.runtime.auditfile import AuditFile, open_audit, segments, verify
+from skex.runtime.auditfile import AuditFile, Opening, open_audit, segments, verify
 from tests.unit.audit.support import IMPORTANT, MINOR, Clock
 
 
@@ -27,7 +27,7 @@ def directory(tmp_path: Path) -> Path:
 
 def written(directory: Path, count: int, segment_bytes: int = 1 << 20) -> Head:
     """Write so many events, each synced, and close; the head at the end."""
-    audit = open_audit(directory, segment_bytes, Clock())
+    audit = open_audit(directory, Opening(segment_bytes=segment_bytes), Clock())
     for _ in range(count):
         audit.emit(IMPORTANT)
     return audit.close()

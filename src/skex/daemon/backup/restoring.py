@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from skex.base.errors import Refused
 from skex.base.ids import HubName, KmeName
 from skex.base.secret import Secret
 from skex.daemon import config as configuration
+from skex.daemon.auditing import opening_of
 from skex.daemon.backup.container import BackupReader, DaemonKind, Header
 from skex.daemon.backup.contents import OUTSIDE, FileEntry, Manifest
 from skex.daemon.backup.making import LENGTH_BYTES
@@ -171,7 +172,7 @@ def _make_store(home: Path, contents: Contents, master: Secret) -> None:
 
 def _record(config: HubConfig | KmeConfig, contents: Contents) -> None:
     """The restored log goes on with the restore."""
-    audit = open_audit(config.audit.directory, config.audit.segment_bytes)
+    audit = open_audit(config.audit.directory, replace(opening_of(config), is_restored=True))
     try:
         note = f"{len(contents.awaiting)} links await new kits"
         details = {"backup": Digest(contents.header.backup_id), "note": note}

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Final
 
 from skex.audit import events
 from skex.audit.chain import Fault, Head, Record, Report
+from skex.audit.seals import SealCheck, SealingKey, SealReport
 from skex.daemon.config import HUB_FILE, KME_FILE
+from skex.daemon.verifying import whole
 from skex.daemon.verifying.ends import settings_of
-from skex.daemon.verifying.statements import Statement, proved, unseen, wrong
-from skex.runtime.auditfile import lines_of, segments, verify
+from skex.daemon.verifying.statements import Statement, Verdict, proved, unseen, wrong
+from skex.runtime import clock
+from skex.runtime.auditfile import is_whole_log, lines_of, segments, verify
+from skex.runtime.sealfile import kept_in
 
 _TRIES: Final = 3
 _TRY_SECONDS: Final = 0.1
@@ -29,11 +34,33 @@ _DIGEST_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One log that was checked: the home that was named, and where its segments are."""
+    """One log that was checked: the home that was named, and where its segments are.
+
+    ``statements`` are what its seals, its home's store and its own records say of it as a whole.
+    """
 
     home: Path
     directory: Path
     report: Report
+    seals: SealReport
+    statements: tuple[Statement, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.report.is_sound and all(one.verdict is not Verdict.WRONG for one in self.statements)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a log is held against: a head and keys that were kept elsewhere, and how to ask a daemon
+    that runs in a home what its store remembers of its log (None where it cannot be asked).
+    """
+
+    anchor: Head | None = None
+    keys: tuple[SealingKey, ...] = ()
+    ask: Callable[[Path], str | None] = lambda _home: None
+    now: Callable[[], datetime] = clock.wall
 
 
 def directory_of(home: Path) -> Path:
@@ -47,16 +74,35 @@ def directory_of(home: Path) -> Path:
     return settings_of(home).audit.directory
 
 
-def check(home: Path, anchor: Head | None = None) -> Log:
-    """Check the chain of one log. Raises like ``directory_of``."""
+def check(home: Path, evidence: Evidence = Evidence()) -> Log:  # frozen
+    """Check one log. Raises like ``directory_of``, and ``Refused`` (audit-key-invalid)."""
     directory = directory_of(home)
-    report = verify(directory, anchor)
+    found = _check_once(home, directory, evidence)
     for _ in range(_TRIES):
-        if report.problem is None or report.problem.fault is not Fault.TORN:
+        if found.report.problem is None or found.report.problem.fault is not Fault.TORN:
             break
         threading.Event().wait(_TRY_SECONDS)
-        report = verify(directory, anchor)
-    return Log(home, directory, report)
+        found = _check_once(home, directory, evidence)
+    return found
+
+
+def _check_once(home: Path, directory: Path, evidence: Evidence) -> Log:
+    """What a daemon may be writing meanwhile is read before the log, which then has it."""
+    memory = whole.memory_of(home, evidence.ask)
+    before = kept_in(home)
+    seals = SealCheck(evidence.keys, is_whole=is_whole_log(directory))
+    facts = whole.Facts(memory)
+
+    def accepted(record: Record) -> None:
+        seals.feed(record)
+        facts.feed(record)
+
+    report = verify(directory, evidence.anchor, accepted)
+    after = kept_in(home)
+    sealed = seals.report(before, after)
+    said = whole.Sealing(sealed, report, is_home=memory.is_home, kept=after, keys=len(evidence.keys))
+    statements = (*facts.statements(report), *whole.sealing(said, evidence.now()))
+    return Log(home, directory, report, sealed, statements)
 
 
 def records_of(directory: Path) -> Iterator[tuple[Record, bytes]]:

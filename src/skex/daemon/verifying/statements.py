@@ -17,11 +17,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One check's result: which check, how it ended, one sentence."""
+    """One check's result: which check, how it ended, one sentence; ``code`` names what is wrong or unseen."""
 
     check: str
     verdict: Verdict
     sentence: str
+    code: str = ""
 
 
 def proved(check: str, sentence: str) -> Statement:
@@ -29,14 +30,14 @@ def proved(check: str, sentence: str) -> Statement:
     return Statement(check, Verdict.PROVED, sentence)
 
 
-def unseen(check: str, sentence: str) -> Statement:
+def unseen(check: str, sentence: str, code: str = "") -> Statement:
     """It cannot be said from here."""
-    return Statement(check, Verdict.UNSEEN, sentence)
+    return Statement(check, Verdict.UNSEEN, sentence, code)
 
 
-def wrong(check: str, sentence: str) -> Statement:
+def wrong(check: str, sentence: str, code: str = "") -> Statement:
     """It is not so."""
-    return Statement(check, Verdict.WRONG, sentence)
+    return Statement(check, Verdict.WRONG, sentence, code)
 
 
 @dataclass(frozen=True, slots=True)
