@@ -8,6 +8,7 @@ moment with what was not committed lost, and answers and commits may take their 
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from simulation.chance import Chance
 from simulation.world import make_realm
 from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName, LinkId, SaeId
 from skex.base.secret import Secret
-from skex.keys.api import Requirements
+from skex.keys.api import Cryptoperiod, Requirements
 from skex.keys.claims import Claims
 from skex.keys.engine import Cancellable, Engine
 from skex.keys.filling import ReserveMarks
@@ -26,6 +27,7 @@ from skex.keys.held import HeldKeys
 from skex.keys.reserve import Reserve
 from skex.keys.service import Delivery, Keys
 from skex.keys.settings import KeySettings
+from skex.keys.suspended import Suspensions
 from skex.protocol import hub, kme, peer, traffic
 from skex.protocol.changes import BatchDropped, Change, LinkFrozen, RealmAccepted, Role
 from skex.protocol.quota import Quota, Rate
@@ -259,6 +261,8 @@ class NetKme:
         self.allowed: Callable[[SaeId, SaeId], bool] = lambda _caller, _other: True
         self.demanded: Callable[[Requirements], Requirements] = lambda asked: asked
         self.accepts = True
+        self.reserve_age = math.inf
+        self.period = Cryptoperiod(lifetime=604_800, use_seconds=3600, uses=1000)
         self.deaf = False
         self.up = False
         self.start()
@@ -273,9 +277,9 @@ class NetKme:
         self.incarnation = Incarnation(net.chance.randbytes(16))
         identity = peer.Identity(net.realm.name, self.name, self.incarnation)
         state = replace(self.store.load(now), links=links)
-        claims = Claims(lambda: (net.realm,))
-        reserve = Reserve(claims)
-        self.held = HeldKeys(net.realm.name, self.name, self.settings.held_max, claims)
+        claims, suspensions = Claims(lambda: (net.realm,)), Suspensions(self.store.suspensions())
+        reserve = Reserve(claims, suspensions, lambda _peer: self.reserve_age)
+        self.held = HeldKeys(net.realm.name, self.name, self.settings.held_max, claims, suspensions)
         kept = self.store.kept(now)
         reserve.load(kept)
         self.held.load(kept, state.peer_messages.assigned, now)
@@ -400,6 +404,11 @@ class NetKme:
         """As the test says."""
         del name
         return self.demanded(asked)
+
+    def cryptoperiod(self, caller: SaeId, others: Sequence[SaeId], *, new: bool) -> Cryptoperiod:
+        """As the test says."""
+        del caller, others, new
+        return self.period
 
     def delivered(self, delivery: Delivery) -> None:
         """Remember it."""

@@ -285,6 +285,8 @@ class KmeMemory:
             case c.AllKeysVoided(role, peer):
                 for row in self._rows(role, peer):
                     row.left = KeySet()
+            case c.KeysRevoked() | c.KeysSuspended() | c.KeysResumed():
+                pass  # what machines start with does not tell it
 
     @staticmethod
     def _is_new(known: Change | None, change: Change) -> bool:

@@ -226,7 +226,12 @@ _assigns = st.builds(
     _positive,
 )
 _peer_both_ways: SearchStrategy[PeerMessage] = st.one_of(
-    st.builds(peer.Revoke, request_ids, st.sampled_from(peer.RevokeReason), st.none() | key_ranges()),
+    st.builds(
+        peer.Revoke,
+        request_ids,
+        st.sampled_from(peer.RevokeReason) | st.integers(0, 65_535),
+        st.none() | key_ranges(),
+    ),
     st.builds(peer.PeerDone, _ascending(request_ids, 4)),
 )
 _PEER_MESSAGES: Final[Mapping[PeerDirection, SearchStrategy[PeerMessage]]] = {

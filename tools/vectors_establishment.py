@@ -320,8 +320,12 @@ def _afterwards(root: bytes) -> list[Case]:
         ),
         ("after: VOID_KEYS", sender, peer.VoidKeys(REQUEST, INCARNATION_A, (KeyRange(BATCH, 1, 1),))),
         ("after: PEER_DONE", receiver, peer.PeerDone((REQUEST,))),
-        ("after: REVOKE by A", sender, peer.Revoke(OTHER_REQUEST, peer.RevokeReason.COMPROMISE, keys)),
-        ("after: REVOKE by B", receiver, peer.Revoke(OTHER_REQUEST, peer.RevokeReason.CESSATION, None)),
+        ("after: REVOKE by A", sender, peer.Revoke(OTHER_REQUEST, peer.RevokeReason.KEY_COMPROMISE, keys)),
+        (
+            "after: REVOKE by B",
+            receiver,
+            peer.Revoke(OTHER_REQUEST, peer.RevokeReason.CESSATION_OF_OPERATION, None),
+        ),
         ("after: PEER_DONE by A", sender, peer.PeerDone((OTHER_REQUEST,))),
     ]
     cases = []

@@ -234,7 +234,7 @@ ASSIGN: Final = peer.Assign(
 def _peer_messages() -> list[tuple[PeerDirection, str, peer.PeerMessage]]:
     sender, receiver = PeerDirection.FROM_SENDER, PeerDirection.FROM_RECEIVER
     both: list[tuple[str, peer.PeerMessage]] = [
-        ("REVOKE, some keys", peer.Revoke(REQUEST, peer.RevokeReason.COMPROMISE, RANGES)),
+        ("REVOKE, some keys", peer.Revoke(REQUEST, peer.RevokeReason.KEY_COMPROMISE, RANGES)),
         ("REVOKE, all keys of the pair", peer.Revoke(REQUEST, peer.RevokeReason.ROLLBACK, None)),
         ("PEER_DONE", peer.PeerDone(tuple(sorted((REQUEST, OTHER_REQUEST))))),
     ]

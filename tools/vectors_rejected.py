@@ -274,7 +274,7 @@ def _wrong_ways(samples: Mapping[str, tuple[Direction, bytes]]) -> list[Case]:
 _ASSIGN: Final = peer.encode_peer_message(ASSIGN)
 _OK: Final = peer.encode_peer_message(peer.Ok((LOWEST, BATCH)))
 _VOID_KEYS: Final = peer.encode_peer_message(peer.VoidKeys(REQUEST, INCARNATION_A, RANGES))
-_REVOKE: Final = peer.encode_peer_message(peer.Revoke(REQUEST, peer.RevokeReason.COMPROMISE, RANGES))
+_REVOKE: Final = peer.encode_peer_message(peer.Revoke(REQUEST, peer.RevokeReason.KEY_COMPROMISE, RANGES))
 _DONE: Final = peer.encode_peer_message(peer.PeerDone((REQUEST,)))
 _ASSIGNED: Final = peer.encode_peer_message(peer.Assigned(REQUEST, INCARNATION_A, 60, 1))
 _NOT_ASSIGNED: Final = peer.encode_peer_message(peer.NotAssigned(REQUEST, INCARNATION_A, 1))
@@ -312,7 +312,7 @@ _PEER_FIELDS: Final[tuple[tuple[str, bytes, Path, object, str], ...]] = (
     ("ASSIGN: a lifetime of 0", _ASSIGN, (6,), 0, RANGE),
     ("ASSIGN: attempt 0", _ASSIGN, (9,), 0, RANGE),
     ("ASSIGN: without its attempt", _ASSIGN, (9,), _REMOVE, MALFORMED),
-    ("REVOKE: a reason that nobody knows", _REVOKE, (2,), 5, RANGE),
+    ("REVOKE: a reason beyond its bound", _REVOKE, (2,), 65_536, RANGE),
     ("REVOKE: no ranges instead of null", _REVOKE, (3,), [], RANGE),
     ("PEER_DONE: an id twice", _DONE, (1,), [REQUEST, REQUEST], RANGE),
 )

@@ -55,7 +55,7 @@ class Keys:
 
     async def take_new(self, *_: Any) -> tuple[DeliveredKey, ...]:
         self.recorded.emit(Event(events.DAEMON_STARTED))
-        return (DeliveredKey(uuid.UUID(int=1), self.secret, cast("Any", None)),)
+        return (DeliveredKey(uuid.UUID(int=1), self.secret, cast("Any", None), cast("Any", None)),)
 
     take_by_id = take_new
 

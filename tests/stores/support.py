@@ -211,7 +211,10 @@ def schema(number: int) -> Iterator[None]:
 def downgraded(path: Path) -> None:
     """Make a closed store what the first release would have left."""
     connection = apsw.Connection(str(path))
-    connection.execute("DROP TABLE awaiting_kit; PRAGMA user_version = 1; PRAGMA journal_mode = DELETE")
+    connection.execute(
+        "DROP TABLE IF EXISTS fate; DROP TABLE IF EXISTS suspended_pair;"
+        " DROP TABLE awaiting_kit; PRAGMA user_version = 1; PRAGMA journal_mode = DELETE"
+    )
     connection.close()
 
 

@@ -14,7 +14,7 @@ from skex.base.errors import ErrorCode, LocalBug
 from skex.base.ids import Direction, Incarnation, KmeName, SaeId
 from skex.protocol import changes as c
 from skex.protocol.changes import Change, Role
-from skex.wire.peer import KeyRange
+from skex.wire.peer import KeyRange, RevokeReason
 from tests.stores.support import (
     BOB,
     CAROL,
@@ -109,6 +109,9 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(c.KeysDelivered, ROLES, PEERS, key_ranges(), st.sampled_from([MASTER_SAE, SLAVE, OTHER_SLAVE])),
     st.builds(c.KeysVoided, ROLES, PEERS, key_ranges()),
     st.builds(c.AllKeysVoided, ROLES, PEERS),
+    st.builds(c.KeysRevoked, ROLES, PEERS, st.none() | key_ranges(), st.sampled_from(RevokeReason)),
+    st.builds(c.KeysSuspended, ROLES, PEERS, st.none() | key_ranges(), st.sampled_from(c.SuspendReason)),
+    st.builds(c.KeysResumed, ROLES, PEERS, st.none() | key_ranges()),
     st.builds(lambda epoch: c.RealmAccepted(epoch, b"file %d" % epoch), st.integers(1, 3)),
     st.builds(c.RollbackFound, st.sampled_from(["rollback-found", "pad-mark-contradicts"])),
     st.just(c.RollbackSettled()),

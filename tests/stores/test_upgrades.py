@@ -11,7 +11,8 @@ from skex.base import codes
 from skex.base.errors import StoreFault
 from skex.base.ids import Direction, LinkId
 from skex.base.secret import Secret
-from skex.protocol.changes import MarkRaised
+from skex.protocol.changes import KeysSuspended, MarkRaised, SuspendReason
+from skex.protocol.keysets import KeySet
 from skex.store.database import StoreKind, migrations
 from skex.store.hub import HubStore
 from skex.store.kme import KmeStore
@@ -89,13 +90,13 @@ def test_hubs_store_of_the_first_schema_is_used_as_before(tmp_path: Path) -> Non
     store.close()
 
 
-@pytest.mark.parametrize("name", ["hub-1", "kme-1"])
+@pytest.mark.parametrize("name", ["hub-1", "kme-1", "kme-2"])
 def test_upgrade_is_told_once_and_leaves_the_schema_of_a_new_store(tmp_path: Path, name: str) -> None:
     reopen = open_hub if name == "hub-1" else open_kme
     kind = StoreKind.HUB if name == "hub-1" else StoreKind.KME
     path = fixture(tmp_path, name)
     store = reopen(path)
-    assert store.migrated == (1, NEWEST[kind])
+    assert store.migrated == (int(name[-1]), NEWEST[kind])
     store.close()
     store = reopen(path)
     assert store.migrated is None
@@ -137,3 +138,20 @@ def test_downgraded_store_is_what_the_first_release_left(file_subject: FileSubje
     assert connection.execute(tables).fetchall() == first.execute(tables).fetchall()
     connection.close()
     file_subject.store = open_kme(file_subject.path)
+
+
+def test_kmes_store_of_the_second_schema_opens_with_its_keys_and_their_lives_go_on(tmp_path: Path) -> None:
+    path = fixture(tmp_path, "kme-2")
+    store = open_kme(path)
+    before = {(one.role, one.name): one for one in store.histories()}
+    assert before
+    assert all(not (one.delivered or one.revoked or one.suspended) for one in before.values())
+    batch = next(one for one in before.values() if one.left)
+    keys = KeySet.of_bits(batch.name, batch.left).ranges()
+    store.commit([[KeysSuspended(batch.role, batch.batch.peer, keys, SuspendReason.INVESTIGATION)]])
+    store.close()
+    store = open_kme(path)
+    assert store.suspensions() == (
+        KeysSuspended(batch.role, batch.batch.peer, keys, SuspendReason.INVESTIGATION),
+    )
+    store.close()

@@ -15,10 +15,11 @@ from skex.base import codes
 from skex.base.errors import Refused, SkexError
 from skex.base.ids import KmeName, SaeId, kme_of, parse_sae_id
 from skex.base.secret import Secret
-from skex.keys.api import DeliveredKey, KeyClaim, PairStatus, Requirements
+from skex.keys.api import Cryptoperiod, DeliveredKey, KeyClaim, PairStatus, Requirements
 from skex.runtime.entropy import random_bytes
 from skex.wire.claim import ClaimClass, Enrolment, Randomness
 
+PERIOD = Cryptoperiod(lifetime=86_400, use_seconds=3600, uses=1000)
 CLAIM = KeyClaim(
     ClaimClass.COMPUTATIONAL, 3, 2, 0, ("h1", "h2", "h3"), Randomness.SYSTEM, Enrolment.CARRIED_IN_CLEAR
 )
@@ -124,7 +125,9 @@ class MemoryKeys:
 
     def _deliver(self, caller: SaeId, names: Sequence[uuid.UUID]) -> tuple[DeliveredKey, ...]:
         self.exchange.delivered += [(caller, name) for name in names]
-        return tuple(DeliveredKey(name, Secret(self.exchange.kept[name].key), CLAIM) for name in names)
+        return tuple(
+            DeliveredKey(name, Secret(self.exchange.kept[name].key), CLAIM, PERIOD) for name in names
+        )
 
     def _authorise(self, caller: SaeId, pairs: Sequence[tuple[SaeId, SaeId]]) -> None:
         if kme_of(caller) != self.kme or not set(pairs) <= self.exchange.allowed:

@@ -140,6 +140,7 @@ _KEPT: Final = {
     "claim": WORD,
     "margin": COUNT,
     "computational": NAMES,
+    "sender_computational": NAMES,
     "randomness": WORD,
     "enrolment": WORD,
     "links": NAMES,
@@ -196,7 +197,17 @@ RESERVE_STARVED: Final = _kind(
     _K, "reserve-starved", "A reserve stays below its low mark: too few keys are made.", {"keys": COUNT}
 )
 RESERVE_RECOVERED: Final = _kind(_K, "reserve-recovered", "A reserve keeps up again.", {"keys": COUNT})
+KEYS_REVOKED_IN_USE: Final = _kind(
+    _K,
+    "keys-revoked-in-use",
+    "Keys were revoked that applications here already have: they must stop using them.",
+    {"keys": COUNT, "reason": TEXT, "holders": NAMES},
+)
+REVOCATION_ASKED: Final = _kind(
+    _K, "revocation-asked", "An operator asked for keys to be revoked.", {"keys": COUNT, "reason": TEXT}
+)
 KEYS_SUSPENDED: Final = _kind(_K, "keys-suspended", "Keys were suspended.", {"keys": COUNT, "reason": TEXT})
+KEYS_RESUMED: Final = _kind(_K, "keys-resumed", "A suspension of keys was ended.", {"keys": COUNT})
 KEYS_DESTROYED: Final = _kind(_K, "keys-destroyed", "Keys were erased.", {"keys": COUNT}, important=False)
 KEYS_EXPORTED: Final = _kind(_K, "keys-exported", "Keys left this machine.", {"keys": COUNT, "to": TEXT})
 KEYS_IMPORTED: Final = _kind(_K, "keys-imported", "Keys came to this machine.", {"keys": COUNT, "from": TEXT})

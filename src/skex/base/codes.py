@@ -447,6 +447,26 @@ ASSIGN_RELEASED: Final = _refused(
     effect=_VOID,
 )
 KEY_REVOKED: Final = _refused("key-revoked", "The key was revoked.", "Ask for other keys.")
+KEY_UNKNOWN: Final = _refused(
+    "key-unknown",
+    "Nothing is known here of this key or batch.",
+    "Compare the id (skex key list); the other KME may know it. Reserves change all the time.",
+)
+KEY_TARGET: Final = _refused(
+    "key-target",
+    "It is not said which keys are meant, or not in a way that can be read.",
+    "Name ids of keys, ids of batches (INCARNATION:COUNTER), or one peer (--peer NAME).",
+)
+KEY_REASON: Final = _refused(
+    "key-reason",
+    "There is no such reason.",
+    "The reasons are listed by skex key revoke --help and skex key suspend --help.",
+)
+KEYS_SUSPENDED: Final = _refused(
+    "keys-suspended",
+    "Keys with this KME are suspended.",
+    "An operator of this KME suspended them; skex key resume ends it.",
+)
 KEY_ASSIGNED: Final = _refused("key-assigned", "The key is assigned to someone else.", "Ask for other keys.")
 KEY_NOT_HELD: Final = _refused(
     "key-not-held", "The key is not held here.", "It expired, was revoked, or was delivered."

@@ -181,6 +181,10 @@ PREFACE_SECONDS: Final = 10
 """A connection that has not finished its preface by then is closed."""
 
 # ── policy and audit (local) ────────────────────────────────────────────────────────────────────
+KEYS_LISTED: Final = 256
+"""Ids of keys in one answer to an operator, and batches in one list: more would not be read."""
+KEYS_NAMED: Final = 1024
+"""Ids in one command of an operator (local): as many as one request of an SAE can be about."""
 POLICY_FILE_BYTES: Final = 262_144
 """A policy for thousands of names; bounds what reading one costs, also with a hostile file."""
 POLICY_GROUP_DEPTH: Final = 8

@@ -20,6 +20,7 @@ NOUNS: Final = {
     "hub": Entry("skex.cli.hub", "hub", "Hubs: make a home, change its realm file."),
     "kme": Entry("skex.cli.kme", "kme", "KMEs: make a home."),
     "kit": Entry("skex.cli.kit", "kit", "Kits: enrol a KME with a hub."),
+    "key": Entry("skex.cli.key", "key", "Keys: what one rests on; revoke and suspend them."),
     "ca": Entry("skex.cli.ca", "ca", "Certificates for the doors of a KME."),
     "pad": Entry("skex.cli.pad", "pad", "Pads: prove that nothing was used twice."),
     "audit": Entry("skex.cli.audit", "audit", "Audit logs: what happened, and whether all of it is there."),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from skex.base.ids import BatchId, KmeName, SaeId
-from skex.keys.api import Requirements
+from skex.keys.api import Cryptoperiod, Requirements
 from skex.policy import ports
 from skex.policy.evaluate import Held
 from skex.policy.ports import ActivePolicy
 from skex.policy.rules import Direction
+from skex.policy.rules import Role as SaeRole
+from skex.policy.wording import NUMBER_MAX
 from skex.protocol import kme, peer, receiver
 from skex.protocol.changes import Role
 from skex.store.batches import KeptBatch
@@ -94,3 +96,23 @@ class KeyPermissions:
         """Which attributes of hubs count in claims: those that policy counts for batches of this kind."""
         direction = Direction.TO_PEER if role is Role.SENDER else Direction.FROM_PEER
         return self._active.current.kme.independence(peer_name, direction).counted
+
+    def reserve_age(self, peer_name: KmeName) -> float:
+        """How old, in seconds, a key in the reserve for a peer may be to be handed out."""
+        bounds = self._active.current.kme.bounds(peer_name, Direction.TO_PEER)
+        return float(bounds.reserve_age_seconds_max.value)
+
+    def cryptoperiod(self, caller: SaeId, others: Sequence[SaeId], *, new: bool) -> Cryptoperiod:
+        """How long a key may wait, and how ``caller`` may use it: the strictest of what holds for all."""
+        sae, role = self._active.current.sae, SaeRole.MASTER if new else SaeRole.SLAVE
+        bounds = [sae.bounds(caller, other, role) for other in others]
+        return Cryptoperiod(
+            lifetime=min(int(one.lifetime_seconds_max.value) for one in bounds),
+            use_seconds=min(int(one.use_seconds_max.value) for one in bounds),
+            uses=_stated(min(one.uses_max.value for one in bounds)),
+        )
+
+
+def _stated(uses: float) -> int | None:
+    """A number of uses that means something."""
+    return None if uses >= NUMBER_MAX else int(uses)

@@ -12,12 +12,13 @@ from skex.audit.fields import NETWORK, SYSTEM, Actor, ActorKind, Subject
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, SkexError
 from skex.base.ids import HubName, KmeName, LinkId, SaeId
+from skex.keys.explaining import reason_word
 from skex.keys.filling import ReserveMarks
 from skex.keys.health import Turn
 from skex.keys.service import Delivery
 from skex.protocol import hub, kme, peer, realm, receiver, rollback, sender
 from skex.protocol.changes import Batch
-from skex.wire.claim import Enrolment, Randomness
+from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import Purpose
 from skex.wire.realm import Realm
 
@@ -159,8 +160,8 @@ def of_kme(notice: kme.KmeNotice, links: Mapping[HubName, LinkId]) -> Event | No
             event = Event(events.TWO_CANDIDATES, subjects=subjects, cause=codes.TWO_CANDIDATES)
         case realm.RealmExpired(epoch):
             event = Event(events.REALM_EXPIRED, cause=codes.REALM_EXPIRED, details={"epoch": epoch})
-        case peer.Revoked(peer=name):
-            event = Event(events.KEYS_REVOKED, subjects=(Subject.kme(name),))
+        case peer.Revoked():
+            event = _revoked(notice)
         case realm.RealmInForce(realm=later):
             event = realm_changed(later)
         case rollback.RevokeEverything(hubs=hubs):
@@ -170,6 +171,19 @@ def of_kme(notice: kme.KmeNotice, links: Mapping[HubName, LinkId]) -> Event | No
         case _:
             pass
     return event
+
+
+def _revoked(notice: peer.Revoked) -> Event:
+    """Keys of these batches, or of the whole pair; by the peer, or for a reason of this KME."""
+    keys = notice.keys or ()
+    batches = tuple(dict.fromkeys(one.batch for one in keys))[: limits.AUDIT_SUBJECTS - 1]
+    counted = {"keys": sum(one.count for one in keys)} if notice.keys is not None else {}
+    return Event(
+        events.KEYS_REVOKED,
+        actor=Actor(ActorKind.KME, notice.peer) if notice.by_peer else SYSTEM,
+        subjects=(Subject.kme(notice.peer), *(Subject.batch(one) for one in batches)),
+        details={**counted, "reason": reason_word(notice.reason.name)},
+    )
 
 
 def _share_rejected(notice: receiver.GroupExpired | receiver.ShareRefused) -> Event:
@@ -205,7 +219,8 @@ def _batch(kind: events.Kind, batch: Batch, links: Mapping[HubName, LinkId]) -> 
             "lifetime": context.lifetime,
             "claim": ClaimWord[claim.claim_class(context.threshold).name],
             "margin": claim.margin(context.threshold),
-            "computational": computational_hubs(batch),
+            "computational": computational_hubs(batch, claim),
+            "sender_computational": computational_hubs(batch, context.claim),
             "randomness": _RANDOMNESS[claim.randomness],
             "enrolment": _ENROLMENTS[claim.enrolment],
             "links": tuple(links[name].hex() if name in links else NO_LINK for name in batch.hubs),
@@ -218,10 +233,10 @@ _RANDOMNESS: Final = {one: RandomnessWord[one.name] for one in Randomness}
 _ENROLMENTS: Final = {one: EnrolmentWord[one.name] for one in Enrolment}
 
 
-def computational_hubs(batch: Batch) -> tuple[HubName, ...]:
-    """The hubs of a batch whose path an unbounded attacker breaks: at one end or the other."""
+def computational_hubs(batch: Batch, claim: Claim) -> tuple[HubName, ...]:
+    """The hubs of a batch whose path an unbounded attacker breaks, as a claim says."""
     named = zip(batch.context.hubs, batch.hubs, strict=True)
-    return tuple(name for coordinate, name in named if coordinate in batch.claim.computational)
+    return tuple(name for coordinate, name in named if coordinate in claim.computational)
 
 
 def realm_changed(later: Realm, actor: Actor = SYSTEM) -> Event:

@@ -26,6 +26,8 @@ from skex.daemon.config import KmeConfig
 from skex.daemon.enrolling import CalledRealms, Enrolling, PassphraseWanted, flag, stated_key
 from skex.daemon.enrolment import StoredRealms, StoreRegistry
 from skex.daemon.evidence import Evidence, operator
+from skex.daemon.keycommands import KeyCommands
+from skex.daemon.keyfinding import KeyFinder
 from skex.daemon.kme import KmeDaemon
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
@@ -51,11 +53,13 @@ from skex.delivery.etsi014.server import Access, Door, DoorSettings
 from skex.enrol.collecting import Verdict
 from skex.enrol.importing import Stretched
 from skex.keys.claims import Claims
+from skex.keys.control import Control
 from skex.keys.engine import Engine
 from skex.keys.filling import ReserveMarks
 from skex.keys.held import HeldKeys
 from skex.keys.reserve import Reserve
 from skex.keys.service import Keys
+from skex.keys.suspended import Suspensions
 from skex.policy.ports import ActivePolicy, KmeAdmission, KmeAssignPolicy
 from skex.protocol import kme, receiver
 from skex.protocol.kme import KmeCore, KmeState, Ports
@@ -120,9 +124,10 @@ class _Composition:
         holdings = Holdings(kept)
         self.core = self._core(state, store, holdings, now)
         claims = Claims(self._realms, permissions.counted)
-        held = HeldKeys(self._realm_name, config.name, config.keys.held_max, claims)
+        suspensions = Suspensions(store.suspensions())
+        held = HeldKeys(self._realm_name, config.name, config.keys.held_max, claims, suspensions)
         held.load(kept, state.peer_messages.assigned, now)
-        reserve = Reserve(claims)
+        reserve = Reserve(claims, suspensions, permissions.reserve_age)
         reserve.load(kept)
         self.engine = self.daemon.engine = Engine(self.core, reserve, held, self.daemon)
         self.keys = Keys(
@@ -136,6 +141,7 @@ class _Composition:
         )
         self._reserves = Reserves(reserve, self.keys.filling)
         self.daemon.metrics.registry.register(self._reserves)
+        self._key_commands = self._key_control(store, held, claims)
         self._enrolling = Enrolling(
             store,
             self.daemon.committer,
@@ -147,6 +153,35 @@ class _Composition:
         self.blamed: dict[HubName, int] = {}
         for listener in (holdings.hear, self._hear):
             self.daemon.listen(listener)
+
+    def _key_control(self, store: KmeStore, held: HeldKeys, claims: Claims) -> KeyCommands:
+        """What an operator does with keys."""
+        config, realm = self._config, self._realm_name
+        finder = KeyFinder(
+            realm=realm,
+            name=config.name,
+            store=store,
+            call=self.daemon.committer.call,
+            held=held,
+            audit=config.audit.directory,
+        )
+        doors = ("etsi014",) if config.etsi014.enabled else ()
+        control = Control(
+            realm=realm, name=config.name, engine=self.engine, finder=finder, claims=claims, doors=doors
+        )
+        commands = KeyCommands(
+            realm=realm,
+            name=config.name,
+            control=control,
+            finder=finder,
+            claims=claims,
+            emit=self._emit,
+            actor=lambda: operator(caller()),
+            durable=self._recording.durable,
+            spawn=self.daemon.spawn,
+        )
+        self.daemon.listen(commands.hear)
+        return commands
 
     def _core(self, state: KmeState, store: KmeStore, holdings: Holdings, now: float) -> KmeCore:
         claims = LinkClaims(lambda: [one.link for one in self.daemon.links], self._realms)
@@ -255,6 +290,7 @@ class _Composition:
             "reload": self._reload,
             "reserve": self._reserve,
             "backup": self._backup,
+            **self._key_commands.commands(),
             **audit_commands(self._recording, owner_word(self._config), self._remembered),
         }
 

@@ -1,8 +1,9 @@
 """What doors and consumers may ask, and what they get: the one interface above keys.
 
-Everything here is about SAEs, key ids and claims. No batch, hub, link or pad appears, so that a door
-cannot depend on how keys come about. Errors are of the tree only; what an unauthorised caller could
-tell apart is one code (not-authorised, key-not-held).
+What doors get is about SAEs, key ids and claims. No batch, hub, link or pad appears, so that a door
+cannot depend on how keys come about; batches appear only in what an operator asks (``KeyControl``).
+Errors are of the tree only; what an unauthorised caller could tell apart is one code (not-authorised,
+key-not-held).
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from skex.base.ids import KmeName, SaeId
+from skex.base.ids import BatchId, KmeName, SaeId
 from skex.base.secret import Secret
+from skex.protocol.changes import SuspendReason
 from skex.wire.claim import ClaimClass, Enrolment, Randomness
+from skex.wire.peer import RevokeReason
+
+if TYPE_CHECKING:
+    from skex.keys.explaining import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +42,26 @@ class KeyClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class Cryptoperiod:
+    """How long and how often a key may be used, as this end's policy says (NIST SP 800-57 part 1, 5.3).
+
+    ``lifetime`` is how many seconds it may wait to be taken, which the KMEs keep. ``use_seconds``, from its
+    delivery, and ``uses``, one for each message that it protects, are stated: only the SAE can keep them.
+    """
+
+    lifetime: int
+    use_seconds: int
+    uses: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveredKey:
     """One key, handed out at most once to each entitled SAE."""
 
     key_id: uuid.UUID
     key: Secret
     claim: KeyClaim
+    period: Cryptoperiod
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +130,50 @@ class KeyService(Protocol):
         master or for another slave, which look alike on purpose; not-authorised where policy forbids
         the pair.
         """
+
+
+# ── what only an operator may ask ───────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which keys an operator means: some by their ids, whole batches, or everything with one peer."""
+
+    key_ids: tuple[uuid.UUID, ...] = ()
+    batches: tuple[BatchId, ...] = ()
+    peer: KmeName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """Keys that one SAE of this KME already has. ``key_ids`` are the first ``limits.KEYS_LISTED``."""
+
+    sae: SaeId
+    keys: int
+    key_ids: tuple[uuid.UUID, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """What a revocation came to: how many keys nobody will get any more, and who has which already."""
+
+    keys: int
+    in_use: tuple[InUse, ...]
+
+
+class KeyControl(Protocol):
+    """What an operator asks of the keys of a KME. A door never gets it: it is not for SAEs.
+
+    Every method raises ``Refused``: key-target, and key-unknown for an id that nothing here knows, with
+    nothing done.
+    """
+
+    async def revoke(self, target: Target, reason: RevokeReason) -> Revocation:
+        """Nobody gets these keys any more, here or at the peer; durable when it returns, and idempotent."""
+
+    async def suspend(self, target: Target, reason: SuspendReason) -> int:
+        """Nobody gets these keys here until they are resumed; how many rest now. The peer is not told."""
+
+    async def resume(self, target: Target) -> int:
+        """End a suspension; how many keys it was of."""
+
+    async def explain(self, key_id: uuid.UUID, use: str | None = None) -> Explanation:
+        """What a key rests on, and what something that it protects (by a ``use`` of ``keys.uses``) does."""

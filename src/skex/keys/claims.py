@@ -10,7 +10,7 @@ from skex.base.ids import HubName, KmeName
 from skex.keys.api import KeyClaim
 from skex.protocol.changes import Batch, Role
 from skex.wire.claim import Claim
-from skex.wire.independence import COUNTED, UNKNOWN_HUB, Attribute, effective_threshold
+from skex.wire.independence import COUNTED, UNKNOWN_HUB, Attribute, Collusion, collusion
 from skex.wire.realm import HubAttributes, Realm
 
 Counted: TypeAlias = Callable[[Role, KmeName], frozenset[Attribute]]
@@ -34,14 +34,18 @@ class Claims:
 
     def of(self, role: Role, batch: Batch) -> KeyClaim:
         """The claim of every key of a batch: that of both ends together."""
-        context = batch.context
-        attributes = self._attributes(context.epoch)
-        effective = effective_threshold(
-            [attributes.get(name, UNKNOWN_HUB) for name in batch.hubs],
-            context.threshold,
-            self._counted(role, batch.peer),
-        )
-        return _claim(context.threshold, effective, batch.hubs, batch.claim)
+        effective = self.collusion(role, batch).count
+        return _claim(batch.context.threshold, effective, batch.hubs, batch.claim)
+
+    def collusion(self, role: Role, batch: Batch) -> Collusion:
+        """The fewest parties that together have as many hubs of a batch as its threshold."""
+        attributes = self._attributes(batch.context.epoch)
+        hubs = [attributes.get(name, UNKNOWN_HUB) for name in batch.hubs]
+        return collusion(hubs, batch.context.threshold, self.counted(role, batch.peer))
+
+    def counted(self, role: Role, peer: KmeName) -> frozenset[Attribute]:
+        """Which attributes of hubs count in claims with a peer."""
+        return self._counted(role, peer)
 
     def _attributes(self, epoch: int) -> dict[HubName, HubAttributes]:
         """What is known of hubs: as the batch's epoch says, or else the newest one that is in force."""

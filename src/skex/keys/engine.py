@@ -23,7 +23,16 @@ from skex.keys.held import Claimed, HeldKeys
 from skex.keys.orders import Pair
 from skex.keys.reserve import Reserve, Taken
 from skex.protocol import assign, assignee, kme, outbox, peer, receiver, rollback, sender, traffic
-from skex.protocol.changes import BatchDropped, Change, KeysDelivered, KeysVoided, Role
+from skex.protocol.changes import (
+    BatchDropped,
+    Change,
+    KeysDelivered,
+    KeysResumed,
+    KeysSuspended,
+    KeysVoided,
+    Role,
+    SuspendReason,
+)
 from skex.protocol.envelopes import Outgoing
 from skex.protocol.keysets import KeySet, messages_of
 from skex.protocol.reconstruct import Outcome, Search
@@ -388,26 +397,57 @@ class Engine:
     def drain(self, peer_name: KmeName) -> int:
         """Revoke every free key of a peer's reserve, at both ends; how many there were."""
         keys = self.reserve.free(peer_name)
-        for part in messages_of(keys):
-            self._revoke(Role.SENDER, peer_name, RevokeReason.SUPERSEDED, part)
+        self.revoke(Role.SENDER, peer_name, RevokeReason.SUPERSEDED, keys)
         return sum(one.count for one in keys)
 
     def revoke_everything(self) -> None:
         """Revoke every undelivered key, of both roles, at both ends."""
         mine = {assignment.taken.peer for assignment in self._assignments.values()}
         for name in sorted(mine.union(self.reserve.peers)):
-            self._revoke(Role.SENDER, name, RevokeReason.ROLLBACK, None)
+            self.revoke(Role.SENDER, name, RevokeReason.ROLLBACK, None)
         for name in self.held.senders:
-            self._revoke(Role.RECEIVER, name, RevokeReason.ROLLBACK, None)
+            self.revoke(Role.RECEIVER, name, RevokeReason.ROLLBACK, None)
 
-    def _revoke(
-        self, role: Role, name: KmeName, reason: RevokeReason, keys: tuple[KeyRange, ...] | None
+    def revoke(
+        self, role: Role, name: KmeName, reason: RevokeReason, keys: Sequence[KeyRange] | None
     ) -> None:
-        self.handle(peer.RevokeKeys(role, name, RequestId(self._ports.random(16)), reason, keys))
+        """Revoke keys (None: all of the pair) at both ends; who has one already is told by a notice.
+
+        ``keys`` ascend and do not touch. The peer hears of it as soon as it can be reached.
+        """
+        parts = (None,) if keys is None else messages_of(keys)
+        for part in parts:
+            self.handle(peer.RevokeKeys(role, name, RequestId(self._ports.random(16)), reason, part))
+
+    async def suspend(
+        self, role: Role, name: KmeName, reason: SuspendReason, keys: tuple[KeyRange, ...] | None
+    ) -> None:
+        """Let keys (None: the pair, also keys to come) rest here; at once, and durable when it returns.
+
+        Keys that this KME is about to deliver as their sender are given up: others take their place.
+        """
+        self.reserve.suspensions.suspend(role, name, keys)
+        if role is Role.SENDER:
+            doomed = None if keys is None else KeySet(keys)
+            for request, assignment in list(self._assignments.items()):
+                taken = assignment.taken
+                if taken.peer == name and (doomed is None or doomed.common(taken.keys)):
+                    self.release(name, request)
+        await self.commit((KeysSuspended(role, name, keys, reason),))
+
+    async def resume(self, role: Role, name: KmeName, keys: tuple[KeyRange, ...] | None) -> None:
+        """End a suspension, once that is durable; None: every one of the pair."""
+        await self.commit((KeysResumed(role, name, keys),))
+        self.reserve.suspensions.resume(role, name, keys)
 
     def expire(self) -> None:
-        """Erase what is over: batches that lay in the reserve, and assignments that nobody fetched."""
+        """Erase what is over: batches that lay in the reserve, and assignments that nobody fetched.
+
+        What lay in the reserve for longer than it may is revoked at both ends, for others to replace it.
+        """
         now = self._ports.now()
+        for name, aged in self.reserve.aged(now):
+            self.revoke(Role.SENDER, name, RevokeReason.SUPERSEDED, aged)
         over = self.reserve.expired(now)
         if over:
             dropped = tuple(BatchDropped(Role.SENDER, name, batch) for name, batch in over)

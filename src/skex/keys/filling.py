@@ -18,6 +18,7 @@ from skex.base.ids import KmeName
 from skex.keys.engine import Engine, Heard, most_keys
 from skex.keys.health import Turn, Watch
 from skex.protocol import kme, rollback
+from skex.protocol.changes import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,10 @@ class Filling:
         if turn is not None:
             self._turned(marks, turn)
 
-    def _may_fill(self) -> bool:
-        return self._is_on and self._engine.core.may_deliver
+    def _may_fill(self, level: _Level) -> bool:
+        """No keys are made that would rest."""
+        rests = self._engine.reserve.suspensions.rests(Role.SENDER, level.marks.peer)
+        return self._is_on and self._engine.core.may_deliver and not rests
 
     def _depth(self, level: _Level) -> int:
         return self._engine.reserve.depth(level.marks.peer, level.marks.key_bytes)
@@ -149,7 +152,7 @@ class Filling:
     def _is_due(self, level: _Level) -> bool:
         return (
             level.idle.is_set()
-            and self._may_fill()
+            and self._may_fill(level)
             and self._engine.now() >= level.next_at
             and self._depth(level) < level.marks.low
         )
@@ -158,7 +161,7 @@ class Filling:
         marks, engine = level.marks, self._engine
         try:
             await engine.root(marks.peer)
-            while self._may_fill() and (missing := marks.high - self._depth(level)) > 0:
+            while self._may_fill(level) and (missing := marks.high - self._depth(level)) > 0:
                 await engine.establish(
                     marks.peer,
                     keys=min(self._batch_keys, missing, most_keys(marks.key_bytes)),

@@ -19,6 +19,7 @@ from skex.base.ids import BatchId, KmeName, RealmName, RequestId, SaeId, kme_of
 from skex.keys.api import KeyClaim
 from skex.keys.claims import Claims
 from skex.keys.kept import KeptBatch
+from skex.keys.suspended import Suspensions
 from skex.protocol.changes import Batch, KeysAssigned, Role
 from skex.protocol.establishment import key_id
 from skex.protocol.keysets import KeySet
@@ -97,11 +98,24 @@ class Claimed:
         """The label under which they were assigned; that of the first, where assignments differ."""
         return self.places[0].record.assigned.purpose if self.places else ""
 
+    @property
+    def lifetimes(self) -> tuple[int, ...]:
+        """How many seconds each key may wait, as its master's KME said."""
+        return tuple(place.record.assigned.lifetime for place in self.places)
+
 
 class HeldKeys:
     """What is held of every peer. ``room`` is how many keys of one peer are held at once."""
 
-    def __init__(self, realm: RealmName, name: KmeName, room: int, claims: Claims) -> None:
+    def __init__(
+        self,
+        realm: RealmName,
+        name: KmeName,
+        room: int,
+        claims: Claims,
+        suspensions: Suspensions | None = None,
+    ) -> None:
+        self.suspensions = Suspensions() if suspensions is None else suspensions
         self._realm = realm
         self._name = name
         self._room = room
@@ -191,6 +205,7 @@ class HeldKeys:
         left = received.left.common((keys,)).ranges()
         self._counts[sender] -= _count(left)
         received.left.remove(left)
+        self.suspensions.gone(Role.RECEIVER, sender, left)
         for one in left:
             for index in one.indexes:
                 place = self._places.pop(self._id(sender, one.batch, index).bytes, None)
@@ -210,6 +225,11 @@ class HeldKeys:
     def overdue(self, now: float) -> list[tuple[KmeName, tuple[KeyRange, ...]]]:
         """The keys of assignments whose own lifetime, and a margin, is over."""
         return [(name[0], self._records.pop(name).assigned.keys) for name in self._ends.due(now)]
+
+    def find(self, name: uuid.UUID) -> tuple[KmeName, BatchId, int] | None:
+        """Where the id of an assigned key leads: its sender, batch and index."""
+        place = self._places.get(name.bytes)
+        return None if place is None else (place.record.assigned.sender, place.batch, place.index)
 
     def _id(self, sender: KmeName, batch: BatchId, index: int) -> uuid.UUID:
         return key_id(self._realm, sender, self._name, batch, index)
@@ -243,10 +263,12 @@ class HeldKeys:
         return place
 
     def check(self, claimed: Claimed, may_take: MayTake) -> None:
-        """Whether the machines still hold every key. Raises ``Refused`` (key-not-held)."""
+        """Whether the machines still hold every key, and none rests. Raises ``Refused`` (key-not-held)."""
         for place in claimed.places:
             if not may_take(claimed.sender, place.batch, place.index, claimed.caller):
                 raise Refused(codes.KEY_NOT_HELD)
+            if self.suspensions.covers(Role.RECEIVER, claimed.sender, place.batch, place.index):
+                raise Refused(codes.KEY_NOT_HELD, "it is suspended")
 
     def unclaim(self, claimed: Claimed) -> None:
         """The keys were not taken after all."""

@@ -6,8 +6,9 @@ oldest first, so that nothing ages unused. It must not know SAEs, stores or the 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from skex.base import limits
@@ -16,6 +17,7 @@ from skex.keys.api import KeyClaim
 from skex.keys.claims import Claims
 from skex.keys.kept import KeptBatch
 from skex.keys.orders import Kind
+from skex.keys.suspended import Suspensions
 from skex.protocol.changes import Batch, Role
 from skex.protocol.keysets import KeySet
 from skex.wire.peer import KeyRange
@@ -26,6 +28,7 @@ class Origin:
     """What every key of a batch has in common."""
 
     claim: KeyClaim
+    made_at: float
     expires_at: float
 
 
@@ -82,13 +85,37 @@ class _Stock:
         self.left = _count(self.free.ranges())
 
 
-class Reserve:
-    """Every peer's free keys. ``expires_at`` and ``now`` are on the boot-time clock."""
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What may be taken of one batch now."""
 
-    def __init__(self, claims: Claims) -> None:
+    stock: _Stock
+    keys: tuple[KeyRange, ...]
+    count: int
+
+
+def _any_age(_peer: KmeName) -> float:
+    return math.inf
+
+
+class Reserve:
+    """Every peer's free keys. ``expires_at`` and ``now`` are on the boot-time clock.
+
+    Keys that rest stay in it and are not handed out; neither are those older than ``age_max`` says, in
+    seconds, which it is for the caller to replace.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        suspensions: Suspensions | None = None,
+        age_max: Callable[[KmeName], float] = _any_age,
+    ) -> None:
         self._claims = claims
         self._stocks: dict[tuple[KmeName, int], dict[BatchId, _Stock]] = {}
         self._taken: Counter[tuple[KmeName, int]] = Counter()
+        self.suspensions = Suspensions() if suspensions is None else suspensions
+        self._age_max = age_max
 
     # ── putting in ──────────────────────────────────────────────────────────────────────────────
     def load(self, kept: Iterable[KeptBatch]) -> None:
@@ -100,7 +127,7 @@ class Reserve:
     def add(self, batch: Batch, expires_at: float, free: Iterable[KeyRange] | None = None) -> None:
         """Take in a batch; ``free`` are the keys that are free, all if left out."""
         whole = (KeyRange(batch.batch, 0, batch.context.keys),)
-        origin = Origin(self.claim_of(batch), expires_at)
+        origin = Origin(self.claim_of(batch), expires_at - batch.context.lifetime, expires_at)
         self._put(batch.peer, batch.context.key_bytes, batch.batch, origin, whole if free is None else free)
 
     def claim_of(self, batch: Batch) -> KeyClaim:
@@ -123,8 +150,8 @@ class Reserve:
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────
     def depth(self, peer: KmeName, key_bytes: int) -> int:
-        """How many keys are free."""
-        return sum(stock.left for stock in self._stocks.get((peer, key_bytes), {}).values())
+        """How many keys are free and do not rest."""
+        return sum(choice.count for choice in self._awake(peer, key_bytes))
 
     def taken(self, peer: KmeName, key_bytes: int) -> int:
         """How many keys were taken and not given back, since the start."""
@@ -137,7 +164,7 @@ class Reserve:
 
     def available(self, kind: Kind, now: float) -> int:
         """How many free keys of this kind there are."""
-        return sum(stock.left for stock in self._fitting(kind, now))
+        return sum(choice.count for choice in self._fitting(kind, now))
 
     def free(self, peer: KmeName, batches: Iterable[BatchId] | None = None) -> tuple[KeyRange, ...]:
         """A peer's free keys: of these batches, or of all."""
@@ -157,10 +184,10 @@ class Reserve:
     # ── taking out ──────────────────────────────────────────────────────────────────────────────
     def take(self, kind: Kind, number: int, now: float) -> Taken | None:
         """``number`` free keys of a kind, or None if there are not so many."""
-        stocks = self._fitting(kind, now)
-        if sum(stock.left for stock in stocks) < number:
+        choices = self._fitting(kind, now)
+        if sum(choice.count for choice in choices) < number:
             return None
-        picked = _pick(stocks, number) or _pick(stocks[::-1], number)
+        picked = _pick(choices, number) or _pick(choices[::-1], number)
         if picked is None:
             return None
         for stock, keys in picked:
@@ -173,12 +200,37 @@ class Reserve:
             {stock.batch: stock.origin for stock, _ in picked},
         )
 
-    def _fitting(self, kind: Kind, now: float) -> list[_Stock]:
+    def _fitting(self, kind: Kind, now: float) -> list[_Choice]:
+        oldest = now - self._age_max(kind.peer)
         return [
-            stock
-            for stock in self._stocks.get((kind.peer, kind.key_bytes), {}).values()
-            if now < stock.origin.expires_at and kind.admits(stock.origin.claim)
+            choice
+            for choice in self._awake(kind.peer, kind.key_bytes)
+            if now < choice.stock.origin.expires_at
+            and choice.stock.origin.made_at > oldest
+            and kind.admits(choice.stock.origin.claim)
         ]
+
+    def _awake(self, peer: KmeName, key_bytes: int) -> Iterator[_Choice]:
+        """The batches of which keys are free and do not rest."""
+        if self.suspensions.rests(Role.SENDER, peer):
+            return
+        for stock in self._stocks.get((peer, key_bytes), {}).values():
+            free = stock.free.ranges()
+            awake = self.suspensions.without(Role.SENDER, peer, stock.batch, free)
+            if awake is free:
+                yield _Choice(stock, free, stock.left)
+            elif awake:
+                yield _Choice(stock, awake, _count(awake))
+
+    def aged(self, now: float) -> list[tuple[KmeName, tuple[KeyRange, ...]]]:
+        """The free keys that are older than they may be, by peer; they stay until they are dropped."""
+        found: dict[KmeName, KeySet] = {}
+        for (peer, _), stocks in self._stocks.items():
+            oldest = now - self._age_max(peer)
+            for stock in stocks.values():
+                if stock.origin.made_at <= oldest:
+                    found.setdefault(peer, KeySet()).add(stock.free.ranges())
+        return [(peer, keys.ranges()) for peer, keys in sorted(found.items())]
 
     def expired(self, now: float) -> list[tuple[KmeName, BatchId]]:
         """Forget, and name, the batches whose time is over."""
@@ -201,7 +253,9 @@ class Reserve:
 
     def _remove(self, peer: KmeName, key_bytes: int, stock: _Stock, keys: Iterable[KeyRange]) -> None:
         """Take keys out of a stock, and forget what is empty: memory follows what is there."""
+        keys = tuple(keys)
         stock.remove(keys)
+        self.suspensions.gone(Role.SENDER, peer, keys)
         if not stock.left:
             stocks = self._stocks[peer, key_bytes]
             del stocks[stock.batch]
@@ -209,15 +263,15 @@ class Reserve:
                 del self._stocks[peer, key_bytes]
 
 
-def _pick(stocks: Iterable[_Stock], number: int) -> list[tuple[_Stock, list[KeyRange]]] | None:
-    """Which keys of these stocks to take, in their order; None if one ASSIGN could not name them."""
+def _pick(choices: Iterable[_Choice], number: int) -> list[tuple[_Stock, list[KeyRange]]] | None:
+    """Which of these keys to take, in their order; None if one ASSIGN could not name them."""
     picked = []
     ranges = 0
-    for stock in stocks:
+    for choice in choices:
         if not number:
             break
-        keys = _first(stock.free.ranges(), number)
-        picked.append((stock, keys))
+        keys = _first(choice.keys, number)
+        picked.append((choice.stock, keys))
         number -= _count(keys)
         ranges += len(keys)
     return picked if ranges <= limits.PEER_RANGES else None

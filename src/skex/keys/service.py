@@ -7,15 +7,16 @@ code; why, and by which rule, goes to ``KeyEvents``. It must not know doors, hub
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, Refused
 from skex.base.ids import BatchId, KmeName, RealmName, SaeId, kme_of
-from skex.keys.api import DeliveredKey, PairStatus, Requirements
+from skex.keys.api import Cryptoperiod, DeliveredKey, PairStatus, Requirements
 from skex.keys.blocks import Blocks, Lot
 from skex.keys.engine import Engine, wipe
 from skex.keys.filling import Filling, ReserveMarks
@@ -26,6 +27,7 @@ from skex.keys.orders import Kind, Pair
 from skex.keys.settings import KeySettings
 from skex.keys.supply import Supply
 from skex.keys.upkeep import Upkeep
+from skex.protocol.changes import Role
 from skex.protocol.establishment import key_id
 from skex.wire.peer import KeyRange
 
@@ -58,6 +60,9 @@ class SaePolicy(Protocol):
 
     def demands(self, peer: KmeName, asked: Requirements) -> Requirements:
         """What is demanded of a key with ``peer``: the stricter of policy and request."""
+
+    def cryptoperiod(self, caller: SaeId, others: Sequence[SaeId], *, new: bool) -> Cryptoperiod:
+        """How long a key of ``caller`` with all of ``others`` may wait and be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +230,8 @@ class Keys:
             raise Refused(codes.SLAVES_UNSUPPORTED)
         if not self._engine.core.may_deliver:
             raise Refused(codes.NOT_READY)
+        if self._engine.reserve.suspensions.rests(Role.SENDER, kme_of(slaves[0])):
+            raise Refused(codes.KEYS_SUSPENDED)
         return _Order(self._pair(caller, slaves, key_bytes, asked), number)
 
     def _is_permitted(
@@ -237,7 +244,8 @@ class Keys:
     def _pair(self, caller: SaeId, slaves: Sequence[SaeId], key_bytes: int, asked: Requirements) -> Pair:
         target, usual = kme_of(slaves[0]), self._settings.lifetime
         demands = self.policy.demands(target, asked)
-        lifetime = usual if demands.lifetime is None else min(usual, demands.lifetime)
+        most = self.policy.cryptoperiod(caller, slaves, new=True).lifetime
+        lifetime = min(usual, most, usual if demands.lifetime is None else demands.lifetime)
         kind = Kind(target, key_bytes, demands.minimum_threshold, demands.claim_class)
         return Pair(kind, caller, tuple(sorted(slaves)), asked.purpose, lifetime)
 
@@ -301,7 +309,9 @@ class Keys:
             for index in one.indexes
         )
         pair = order.pair
-        return tuple(map(DeliveredKey, names, secrets, taken.claims)), Delivery(
+        period = replace(self.policy.cryptoperiod(pair.master, pair.slaves, new=True), lifetime=pair.lifetime)
+        periods = itertools.repeat(period)
+        return tuple(map(DeliveredKey, names, secrets, taken.claims, periods)), Delivery(
             pair.master,
             order.target,
             names,
@@ -340,7 +350,9 @@ class Keys:
 
     async def _hand_out(self, claimed: Claimed, wanted: Wanted) -> _Given:
         secrets = await self._engine.hand_out(claimed, wanted)
-        return tuple(map(DeliveredKey, claimed.key_ids, secrets, claimed.claims)), Delivery(
+        period = self.policy.cryptoperiod(claimed.caller, (claimed.master,), new=False)
+        periods = (replace(period, lifetime=one) for one in claimed.lifetimes)
+        return tuple(map(DeliveredKey, claimed.key_ids, secrets, claimed.claims, periods)), Delivery(
             claimed.caller,
             claimed.sender,
             claimed.key_ids,

@@ -254,6 +254,7 @@ class KmeBounds:
     key_bytes_max: Bound
     batch_keys_max: Bound
     lifetime_seconds_max: Bound
+    reserve_age_seconds_max: Bound
     stored_batches_max: Bound
     stored_bytes_max: Bound
 
@@ -367,6 +368,8 @@ class SaeBounds:
     keys_per_request_max: Bound
     slaves_max: Bound
     lifetime_seconds_max: Bound
+    use_seconds_max: Bound
+    uses_max: Bound
 
 
 class SaePlace:

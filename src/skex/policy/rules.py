@@ -107,6 +107,7 @@ class KmeLimit(Rule):
     key_bytes_max: int | None
     batch_keys_max: int | None
     lifetime_seconds_max: int | None
+    reserve_age_seconds_max: int | None
     stored_batches_max: int | None
     stored_bytes_max: int | None
 
@@ -133,6 +134,8 @@ class SaeLimit(Rule):
     keys_per_request_max: int | None
     slaves_max: int | None
     lifetime_seconds_max: int | None
+    use_seconds_max: int | None
+    uses_max: int | None
 
 
 class OperatorCommand(Enum):

@@ -7,7 +7,7 @@ atomic set of them. Key material travels as ``Secret``; how it is sealed at rest
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import TypeAlias
 
 from skex.base.ids import (
@@ -24,7 +24,7 @@ from skex.base.secret import Secret
 from skex.wire.claim import Claim
 from skex.wire.context import CompactContext
 from skex.wire.messages import Confirmation
-from skex.wire.peer import KeyRange
+from skex.wire.peer import KeyRange, RevokeReason
 
 
 class Role(Enum):
@@ -32,6 +32,15 @@ class Role(Enum):
 
     SENDER = "sender"
     RECEIVER = "receiver"
+
+
+class SuspendReason(IntEnum):
+    """Why keys rest. Known here only: no message carries it."""
+
+    UNSPECIFIED = 0
+    SUSPECTED_COMPROMISE = 1
+    INVESTIGATION = 2
+    MAINTENANCE = 3
 
 
 # ── links ───────────────────────────────────────────────────────────────────────────────────────
@@ -252,6 +261,40 @@ class AllKeysVoided:
     peer: KmeName
 
 
+@dataclass(frozen=True, slots=True)
+class KeysRevoked:
+    """Why keys (None: all of the pair) are revoked, whether they are still here or were delivered.
+
+    A rollback is about those that are still here. It erases nothing: ``KeysVoided`` or ``AllKeysVoided``
+    of the same set, behind it, does. A key keeps its first reason, but for one that says that it is
+    compromised.
+    """
+
+    role: Role
+    peer: KmeName
+    keys: tuple[KeyRange, ...] | None
+    reason: RevokeReason
+
+
+@dataclass(frozen=True, slots=True)
+class KeysSuspended:
+    """Keys that are here are not handed out until they are resumed; None: the pair, also keys to come."""
+
+    role: Role
+    peer: KmeName
+    keys: tuple[KeyRange, ...] | None
+    reason: SuspendReason
+
+
+@dataclass(frozen=True, slots=True)
+class KeysResumed:
+    """The suspension of these keys is over; None: every suspension of the pair."""
+
+    role: Role
+    peer: KmeName
+    keys: tuple[KeyRange, ...] | None
+
+
 # ── realm ───────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class RealmAccepted:
@@ -283,6 +326,15 @@ class RollbackSettled:
 LinkChange: TypeAlias = MarkRaised | PrefaceCounted | PeerSeen | LinkFrozen
 BatchChange: TypeAlias = BatchSent | BatchReceived | BatchAnswered | BatchDropped | TombstonesDropped
 PeerChange: TypeAlias = RootKept | RootDropped | ControlQueued | ControlDone | RevocationCarriedOut
-KeyChange: TypeAlias = KeysOffered | KeysAssigned | KeysDelivered | KeysVoided | AllKeysVoided
+KeyChange: TypeAlias = (
+    KeysOffered
+    | KeysAssigned
+    | KeysDelivered
+    | KeysVoided
+    | AllKeysVoided
+    | KeysRevoked
+    | KeysSuspended
+    | KeysResumed
+)
 RollbackChange: TypeAlias = RollbackFound | RollbackSettled
 Change: TypeAlias = LinkChange | BatchChange | PeerChange | KeyChange | RealmAccepted | RollbackChange

@@ -325,6 +325,7 @@ class PeerMessages:
 
     def _take_back(self, role: Role, peer: KmeName, message: Revoke, *, by_peer: bool, now: float) -> None:
         """Erase revoked keys here, end what was promised of them, and tell."""
+        self._out.persist(changes.KeysRevoked(role, peer, message.keys, message.why))
         if message.keys is None:
             self._out.persist(changes.AllKeysVoided(role, peer))
         else:
@@ -334,7 +335,7 @@ class PeerMessages:
             self._to_assigner(taken, now)
         else:
             self._absorb(self._assignee.handle(taken, now), now)
-        self._out.notify(Revoked(role, peer, message.keys, message.reason, by_peer=by_peer))
+        self._out.notify(Revoked(role, peer, message.keys, message.why, by_peer=by_peer))
 
     # ── from links ──────────────────────────────────────────────────────────────────────────────
     def _traffic(self, event: traffic.HubLinkEvent | traffic.Tick, now: float) -> None:

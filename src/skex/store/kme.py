@@ -14,6 +14,7 @@ from skex.base import codes
 from skex.base.errors import LocalBug
 from skex.base.ids import BatchId, KmeName, RealmName
 from skex.base.secret import Secret
+from skex.keys.history import BatchHistory
 from skex.protocol import changes as c
 from skex.protocol.changes import Change, Role
 from skex.protocol.kme import KmeState
@@ -22,6 +23,7 @@ from skex.protocol.realm import HeldRealm
 from skex.store.assignments import Assignments
 from skex.store.batches import Batches, KeptBatch
 from skex.store.database import Database, StoreKind
+from skex.store.histories import Histories
 from skex.store.moments import Moments, Wall
 from skex.store.opened import OpenedStore, create, open_sealed
 from skex.store.peers import Peers
@@ -40,6 +42,7 @@ class KmeStore(OpenedStore):
         self._batches = Batches(database, sealer)
         self._assignments = Assignments(database, self._batches)
         self._peers = Peers(database, sealer)
+        self._histories = Histories(database)
         self._sent = self._batches.sent_names()
         self._resent: dict[tuple[KmeName, BatchId], bool] = {}
 
@@ -116,7 +119,7 @@ class KmeStore(OpenedStore):
         elif isinstance(change, c.PeerChange):
             self._peers.apply(change)
         elif isinstance(change, c.KeyChange):
-            self._key_change(change)
+            self._key_change(change, moment)
         elif isinstance(change, c.RealmAccepted):
             self._accept_realm(change, moment)
         else:
@@ -157,7 +160,7 @@ class KmeStore(OpenedStore):
                 self._batches.delete(row)
         self._batches.mark(change)
 
-    def _key_change(self, change: c.KeyChange) -> None:
+    def _key_change(self, change: c.KeyChange, moment: int) -> None:
         match change:
             case c.KeysOffered():
                 self._assignments.offered(change)
@@ -165,11 +168,18 @@ class KmeStore(OpenedStore):
                 self._assignments.assigned(change)
             case c.KeysDelivered():
                 self._assignments.delivered(change)
+                self._histories.delivered(change, moment)
             case c.KeysVoided(role, peer, keys):
                 self._assignments.erase_keys(role, peer, keys)
             case c.AllKeysVoided(role, peer):
                 for row in self._batches.with_keys(role, peer):
                     self._assignments.erase(row, row.left)
+            case c.KeysRevoked():
+                self._histories.revoked(change, moment)
+            case c.KeysSuspended():
+                self._histories.suspended(change, moment)
+            case c.KeysResumed():
+                self._histories.resumed(change)
             case _:
                 assert_never(change)
 
@@ -277,3 +287,16 @@ class KmeStore(OpenedStore):
         counts their lifetime on the boot-time clock.
         """
         return self._batches.emptied(self._moments.at(self._wall()))
+
+    # ── what became of keys ─────────────────────────────────────────────────────────────────────
+    def suspensions(self) -> tuple[c.KeysSuspended, ...]:
+        """What rests, for a start."""
+        return self._histories.suspensions()
+
+    def histories(self, peer: KmeName | None = None) -> tuple[BatchHistory, ...]:
+        """Every traffic batch of which there is a row, newest first; without its ``promises``."""
+        return self._histories.batches(peer)
+
+    def history(self, batch: BatchId) -> tuple[BatchHistory, ...]:
+        """A traffic batch as this KME keeps it, if there is a row of it."""
+        return self._histories.batch(batch)

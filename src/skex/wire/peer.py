@@ -297,27 +297,42 @@ class NotAssigned:
 
 
 class RevokeReason(IntEnum):
-    """Why keys are revoked (after NIST SP 800-57 part 2)."""
+    """Why keys are revoked (after NIST SP 800-57 part 2 and RFC 5280, section 5.3.1)."""
 
     UNSPECIFIED = 0
-    COMPROMISE = 1
+    KEY_COMPROMISE = 1
     ROLLBACK = 2
     SUPERSEDED = 3
-    CESSATION = 4
+    CESSATION_OF_OPERATION = 4
+    HUB_COMPROMISE = 5
+    PRIVILEGE_WITHDRAWN = 6
+
+    @property
+    def is_compromise(self) -> bool:
+        """Whether somebody may know the keys: who uses one must not trust what it protected."""
+        return self in {RevokeReason.KEY_COMPROMISE, RevokeReason.HUB_COMPROMISE}
+
+
+_REASONS: Final = {int(reason): reason for reason in RevokeReason}
 
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
     """From either end: drop these keys, undelivered or not; ``keys`` is None for all of the pair.
 
-    None and not an empty tuple, so that a set that turned out empty never revokes everything. Must
-    arrive.
+    None and not an empty tuple, so that a set that turned out empty never revokes everything. ``reason``
+    may be a newer one than this version knows: keys are revoked all the same. Must arrive.
     """
 
     TYPE: ClassVar[int] = 7
     request: RequestId
-    reason: RevokeReason
+    reason: int
     keys: tuple[KeyRange, ...] | None
+
+    @property
+    def why(self) -> RevokeReason:
+        """The reason; one that nobody here knows is none."""
+        return _REASONS.get(self.reason, RevokeReason.UNSPECIFIED)
 
     def to_value(self) -> Value:
         """The message as a value."""
@@ -327,7 +342,7 @@ class Revoke:
     @classmethod
     def from_fields(cls, fields: Fields) -> Revoke:
         """Read the fields behind the type."""
-        request, reason = _read_id(fields), RevokeReason(fields.uint(0, max(RevokeReason)))
+        request, reason = _read_id(fields), fields.uint(0, 65_535)
         return cls(request, reason, None if fields.null() else _read_ranges(fields))
 
 

@@ -95,6 +95,7 @@ def test_the_record_of_a_batch_says_everything_that_its_claim_rests_on() -> None
         "claim": "information-theoretic",
         "margin": 1,
         "computational": ("hub-1", "hub-4"),
+        "sender_computational": ("hub-1", "hub-4"),
         "randomness": "system",
         "enrolment": "carried-in-clear",
         "links": ("01" * 8, "02" * 8, "03" * 8, "none", "05" * 8),

@@ -120,7 +120,7 @@ def test_a_revocation_takes_keys_out_of_the_reserve_before_it_is_durable() -> No
 def revocation(world: World, role: Role = Role.SENDER) -> peer.RevokeKeys:
     request = RequestId(world.net.chance.randbytes(16))
     name = SOUTH if role is Role.SENDER else NORTH
-    return peer.RevokeKeys(role, name, request, RevokeReason.COMPROMISE, None)
+    return peer.RevokeKeys(role, name, request, RevokeReason.KEY_COMPROMISE, None)
 
 
 def test_a_revocation_by_the_slaves_kme_reaches_the_reserve() -> None:

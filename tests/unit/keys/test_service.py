@@ -624,7 +624,7 @@ def test_keys_voided_while_they_are_fetched_are_not_delivered() -> None:
         async def read_keys(*arguments: Any) -> Any:
             found = await original(*arguments)
             read.extend(found)
-            world.north.engine._revoke(*revocation)
+            world.north.engine.revoke(*revocation)
             await asyncio.sleep(1)
             return found
 
@@ -647,7 +647,7 @@ def test_keys_revoked_while_they_are_delivered_are_not_and_others_are() -> None:
         async def read_keys(*arguments: Any) -> Any:
             found = await original(*arguments)
             if once.pop() if once else False:
-                world.north.engine._revoke(*revoke_all())
+                world.north.engine.revoke(*revoke_all())
             return found
 
         replace_method(world.north, "read_keys", read_keys)
@@ -660,7 +660,7 @@ def test_keys_revoked_while_they_are_delivered_are_not_and_others_are() -> None:
 
 
 def revoke_all() -> Any:
-    return Role.SENDER, SOUTH, RevokeReason.COMPROMISE, None
+    return Role.SENDER, SOUTH, RevokeReason.KEY_COMPROMISE, None
 
 
 def test_a_rollback_found_in_the_middle_stops_a_delivery_at_either_end() -> None:
@@ -716,7 +716,7 @@ def test_a_request_that_is_unlucky_again_and_again_is_refused() -> None:
         await world.stock(10)
 
         async def read_keys(*_: object) -> Any:
-            world.north.engine._revoke(*revoke_all())
+            world.north.engine.revoke(*revoke_all())
             await asyncio.sleep(0)
             return ()
 

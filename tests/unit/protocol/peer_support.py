@@ -104,6 +104,8 @@ class Store:
                 self._take(role, keys)
             case changes.AllKeysVoided(role, _):
                 self._take(role, self.kept[role].ranges())
+            case changes.KeysRevoked():
+                pass  # it erases nothing
             case _:
                 raise AssertionError(change)
 

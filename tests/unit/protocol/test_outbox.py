@@ -25,7 +25,7 @@ def _void(number: int) -> MustArrive:
 
 
 def _revoke(number: int, role: Role = Role.SENDER) -> MustArrive:
-    return MustArrive(role, BOB, Revoke(request_id(number), RevokeReason.COMPROMISE, None))
+    return MustArrive(role, BOB, Revoke(request_id(number), RevokeReason.KEY_COMPROMISE, None))
 
 
 def _outbox(*items: MustArrive) -> Outbox:

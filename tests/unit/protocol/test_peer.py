@@ -554,7 +554,7 @@ def test_a_control_message_waits_for_a_hub_and_leaves_with_the_first(world: Worl
 
 def test_a_control_message_waits_for_a_root_and_leaves_with_the_first() -> None:
     world = World()
-    revoke = RevokeKeys(Role.SENDER, BOB, request_id(5), RevokeReason.COMPROMISE, None)
+    revoke = RevokeKeys(Role.SENDER, BOB, request_id(5), RevokeReason.KEY_COMPROMISE, None)
     assert world.alice.do(revoke) == []
     world.pass_time(1)
     assert world.alice.told(RootWanted) == [RootWanted(BOB)]
@@ -570,13 +570,13 @@ def test_a_control_message_waits_for_a_root_and_leaves_with_the_first() -> None:
 def test_a_revocation_by_the_sender_drops_keys_at_both_ends(world: World) -> None:
     world.alice.do(asking(keys=(key_range(0, 2),)))
     world.carry_all()
-    revoke = RevokeKeys(Role.SENDER, BOB, request_id(5), RevokeReason.COMPROMISE, (key_range(0, 4),))
+    revoke = RevokeKeys(Role.SENDER, BOB, request_id(5), RevokeReason.KEY_COMPROMISE, (key_range(0, 4),))
     world.alice.do(revoke)
     world.carry_all()
     assert world.alice.told(AssignmentEnded)[0].code is codes.KEY_REVOKED
     for end, role, by_peer in ((world.alice, Role.SENDER, False), (world.bob, Role.RECEIVER, True)):
         assert end.told(Revoked) == [
-            Revoked(role, end.peer, (key_range(0, 4),), RevokeReason.COMPROMISE, by_peer=by_peer)
+            Revoked(role, end.peer, (key_range(0, 4),), RevokeReason.KEY_COMPROMISE, by_peer=by_peer)
         ]
         assert end.store.kept[role].ranges() == (key_range(4, 4),)
     assert not world.bob.machine.assignee.may_take(ALICE, batch_id(1), 0, SLAVE)
@@ -598,7 +598,7 @@ def test_a_revocation_by_the_receiver_stops_delivery_at_the_sender(world: World)
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_replayed_revocation_of_all_revokes_no_newer_keys(world: World, restarted: bool) -> None:
     """A hub keeps the envelope of an old revocation and sends it once new keys are there."""
-    (letter,) = world.alice.do(RevokeKeys(Role.SENDER, BOB, request_id(5), RevokeReason.COMPROMISE, None))
+    (letter,) = world.alice.do(RevokeKeys(Role.SENDER, BOB, request_id(5), RevokeReason.KEY_COMPROMISE, None))
     world.carry_all()
     world.establish(8, batch=2)
     if restarted:
@@ -615,7 +615,7 @@ def test_remembered_revocations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     world = World().ready()
     letters = []
     for number in (5, 6):
-        revoke = RevokeKeys(Role.SENDER, BOB, request_id(number), RevokeReason.COMPROMISE, None)
+        revoke = RevokeKeys(Role.SENDER, BOB, request_id(number), RevokeReason.KEY_COMPROMISE, None)
         letters += world.alice.do(revoke)
         world.carry_all()
     world.bob.told(Revoked)
@@ -627,10 +627,14 @@ def test_remembered_revocations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_revocation_commits_erasure_and_message_in_one_set(world: World) -> None:
     sets: list[tuple[object, ...]] = []
     world.on_commit = lambda _, persist: sets.append(persist)
-    world.alice.do(RevokeKeys(Role.SENDER, BOB, request_id(5), RevokeReason.COMPROMISE, None))
+    world.alice.do(RevokeKeys(Role.SENDER, BOB, request_id(5), RevokeReason.KEY_COMPROMISE, None))
     (only,) = [one for one in sets if one]
     assert AllKeysVoided(Role.SENDER, BOB) in only
-    assert [type(change).__name__ for change in only] == ["AllKeysVoided", "ControlQueued"]
+    assert [type(change).__name__ for change in only] == [
+        "KeysRevoked",
+        "AllKeysVoided",
+        "ControlQueued",
+    ]
 
 
 def test_the_use_of_a_root_is_durable_before_the_message_leaves() -> None:

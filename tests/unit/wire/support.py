@@ -125,7 +125,7 @@ LINK_SAMPLES: Final = (
 PEER_SAMPLES: Final = (
     *(_peer(direction, peer.PeerDone((REQUEST,))) for direction in PeerDirection),
     *(
-        _peer(direction, peer.Revoke(REQUEST, peer.RevokeReason.COMPROMISE, RANGES))
+        _peer(direction, peer.Revoke(REQUEST, peer.RevokeReason.KEY_COMPROMISE, RANGES))
         for direction in PeerDirection
     ),
     _peer(_FROM_SENDER, peer.Revoke(REQUEST, peer.RevokeReason.ROLLBACK, None), " of all"),

@@ -18,6 +18,8 @@ from skex.wire.peer import (
     PeerDirection,
     PeerDone,
     PeerMessage,
+    Revoke,
+    RevokeReason,
     UnknownPeer,
     VoidKeys,
     decode_peer_message,
@@ -230,7 +232,7 @@ BOUNDS = [
     Bound("Assigned FROM_RECEIVER", (3,), [1, 2**32 - 1], [0, 2**32]),
     Bound("Assigned FROM_RECEIVER", (4,), [1, 2**32 - 1], [0, 2**32]),
     Bound("NotAssigned FROM_RECEIVER", (3,), [1, 65_535], [0, 65_536]),
-    Bound("Revoke FROM_SENDER", (2,), [0, 4], [5]),
+    Bound("Revoke FROM_SENDER", (2,), [0, 6, 7, 65_535], [65_536]),
     Bound("Envelope", (0,), [bytes(24)], [bytes(23), bytes(25)]),
     Bound("Envelope", (1,), [0, 1], [2]),
     Bound("Envelope", (2,), [bytes(32)], [bytes(31), bytes(33)]),
@@ -324,3 +326,17 @@ def test_envelope_or_plaintext_beyond_its_bound_is_refused_unread() -> None:
 def test_a_refusal_given_by_its_name_is_written_as_its_number(refusal: AssignRefusal) -> None:
     named, plain = (NotAssigned(REQUEST, INCARNATION, number) for number in (refusal, int(refusal)))
     assert encode_peer_message(named) == encode_peer_message(plain)
+
+
+# ── reasons ─────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("reason", "why"), [(1, RevokeReason.KEY_COMPROMISE), (65_535, RevokeReason.UNSPECIFIED)]
+)
+def test_a_reason_that_is_newer_than_this_version_revokes_all_the_same(
+    reason: int, why: RevokeReason
+) -> None:
+    data = encode_peer_message(Revoke(RequestId(bytes(16)), reason, None))
+    read = decode_peer_message(data, PeerDirection.FROM_SENDER)
+    assert isinstance(read, Revoke)
+    assert (read.reason, read.why) == (reason, why)
+    assert encode_peer_message(read) == data

@@ -32,7 +32,7 @@ from skex.delivery.etsi014.models import (
     render_status,
 )
 from skex.keys.api import DeliveredKey, PairStatus
-from tests.support.memory_keys import CLAIM
+from tests.support.memory_keys import CLAIM, PERIOD
 
 ID = uuid.UUID("550e8400-e29b-41d4-a716-446655440000")
 Parsed = TypeVar("Parsed")
@@ -268,7 +268,7 @@ def test_depth_counts_brackets_but_not_those_in_strings() -> None:
 # ── answers ─────────────────────────────────────────────────────────────────────────────────────
 def test_keys_are_base64_and_wiped_once_rendered() -> None:
     secret = Secret(bytes(range(32)))
-    rendered = json.loads(render_keys([DeliveredKey(ID, secret, CLAIM)]))
+    rendered = json.loads(render_keys([DeliveredKey(ID, secret, CLAIM, PERIOD)]))
     assert rendered == {"keys": [{"key_ID": str(ID), "key": base64.b64encode(bytes(range(32))).decode()}]}
     assert secret.wiped
 
@@ -277,7 +277,7 @@ def test_keys_are_wiped_even_if_one_cannot_be_rendered() -> None:
     good, gone = Secret(b"a" * 16), Secret(b"b" * 16)
     gone.wipe()
     with pytest.raises(LocalBug):
-        render_keys([DeliveredKey(ID, one, CLAIM) for one in (good, gone)])
+        render_keys([DeliveredKey(ID, one, CLAIM, PERIOD) for one in (good, gone)])
     assert good.wiped
 
 
