@@ -112,7 +112,8 @@ def _report(world: World, arguments: argparse.Namespace, error: str) -> dict[str
         "ok": not error,
         "error": error,
         **{name.replace(" ", "_"): count for name, count in sorted(world.survived.counts.items())},
-        "lies_told": sum(hub.lies for hub in world.hubs.values()),
+        "lies_told": world.lies.total(),
+        "lies_by_kind": {kind.replace(" ", "_"): count for kind, count in sorted(world.lies.items())},
         "hubs_blamed": sorted(world.survived.blamed),
         "records": world.tap.records,
     }

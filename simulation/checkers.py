@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
+from simulation.checkers_hubs import BlamesLiars, RealmByK, RollbackByK
 from simulation.checkers_keys import (
     AcceptedOnce,
     AsMade,
@@ -27,9 +28,11 @@ from simulation.checkers_keys import (
 )
 from simulation.checkers_pads import ErasedFirst, MarkedFirst, SealedOnce
 from simulation.checkers_talk import AsSaid, HubForgets, OneConfirm, OwnRoot, PrefacesEnd, RequestsEnd
+from simulation.homes import StoreKeeps
 from simulation.machines import Machine
 from simulation.rules import Checker
 from simulation.watching import Watch
+from skex.base.ids import HubName
 from skex.wire.realm import Realm
 
 SCAN_STEPS: Final = 1000
@@ -41,6 +44,7 @@ class Checkers(Watch):
 
     def __init__(self, realm: Realm) -> None:
         self.books = Books(realm)
+        self._blames = BlamesLiars()
         self.all: Sequence[Checker] = (
             SealedOnce(),
             MarkedFirst(),
@@ -63,6 +67,10 @@ class Checkers(Watch):
             HubForgets(self.books),
             RequestsEnd(),
             PrefacesEnd(),
+            self._blames,
+            RealmByK(realm),
+            RollbackByK(realm),
+            StoreKeeps(),
         )
         self._steps = 0
         self._step_by_step = [one for one in self.all if type(one).stepped is not Checker.stepped]
@@ -73,6 +81,10 @@ class Checkers(Watch):
                 if getattr(type(one), hook) is not getattr(Watch, hook)
             ]
             setattr(self, hook, partial(_tell, concerned))
+
+    def know_liars(self, liars: Iterable[HubName]) -> None:
+        """The world's secret: which hubs lie."""
+        self._blames.liars = set(liars)
 
     def stepped(self, now: float, machines: Iterable[Machine]) -> None:
         """The world made a step."""

@@ -96,7 +96,7 @@ class OwnRoot(Checker):
 
 
 class HubForgets(Checker):
-    """Looks for shares on the disks of hubs, in files and in freed blocks."""
+    """Looks for shares on both disks of each hub, in files and in freed blocks."""
 
     name = "hub-forgets"
     rule = "3: a hub keeps no share on disk, in clear"
@@ -117,7 +117,8 @@ class HubForgets(Checker):
             pads = {
                 HEADER_BYTES + len(one) for link in machine.links.values() for one in link.material.values()
             }
-            whole = b"\0".join(piece for piece in machine.disk.evidence() if len(piece) not in pads)
+            on_disks = (*machine.disk.evidence(), *machine.store_disk.evidence())
+            whole = b"\0".join(piece for piece in on_disks if len(piece) not in pads)
             for hub, probe in probes:
                 if hub == machine.name and probe in whole:
                     self.broken(f"{hub} has a share on its disk")

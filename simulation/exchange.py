@@ -95,13 +95,13 @@ class Policy:
         """As ``Admission`` says."""
         return self.allowed and bool(sender and receiver) and purpose in Purpose
 
-    def accepts_threshold(self, sender: KmeName, threshold: int) -> bool:
+    def threshold_floor(self, sender: KmeName) -> int:
         """As ``Admission`` says."""
-        return bool(sender) and threshold >= self.floor
+        return self.floor if sender else 0
 
-    def accepts_hubs(self, sender: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
+    def independence_floor(self, sender: KmeName) -> Floor:
         """As ``Admission`` says."""
-        return bool(sender) and self.independence.is_met(hubs, threshold)
+        return self.independence if sender else ANYBODY
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """As ``Admission`` says."""

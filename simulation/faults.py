@@ -2,7 +2,8 @@
 
 Everything is drawn from a chance of its own, so that worlds without these faults stay what they were.
 Processes that are killed and disks that let a store down end the daemon, not the machine: what was
-written stays in the caches of its disks.
+written stays in the caches of its disks. A disk that lets a pad down ends a connection; what a failed
+sync left counts as clean from then on, as on Linux.
 """
 
 from __future__ import annotations
@@ -67,9 +68,20 @@ class Faults:
 
     # ── disks ───────────────────────────────────────────────────────────────────────────────────
     def _spoil_disk(self, machine: Machine) -> None:
-        if self._chance.random() < 0.5:
-            machine.store_disk.limit(self._chance.randrange(_ROOM_BYTES))
-            self._counts["disks filled"] += 1
-        else:
-            machine.store_disk.fail_after(self._chance.randrange(8), errno.EIO)
-            self._counts["disks failed"] += 1
+        chance, counts = self._chance, self._counts
+        match chance.randrange(7):
+            case 0 | 1:
+                machine.store_disk.limit(chance.randrange(_ROOM_BYTES))
+                counts["disks filled"] += 1
+            case 2 | 3:
+                machine.store_disk.fail_after(chance.randrange(8), errno.EIO)
+                counts["disks failed"] += 1
+            case 4:
+                machine.store_disk.fail_sync_after(chance.randrange(4))
+                counts["syncs failed"] += 1
+            case 5:
+                machine.disk.fail_after(chance.randrange(12), chance.choice((errno.EIO, errno.ENOSPC)))
+                counts["pad disks failed"] += 1
+            case _:
+                machine.disk.fail_sync_after(chance.randrange(4))
+                counts["pad syncs failed"] += 1

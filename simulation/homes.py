@@ -8,6 +8,7 @@ model.
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Final, Generic, TypeVar
 from simulation import vfs
 from simulation.disk import Disk, PowerFailure
 from simulation.memory import NO_MARKS, HubMemory, KmeMemory
+from simulation.rules import Checker, RuleBrokenError
 from skex.base.errors import SkexError
 from skex.base.ids import HubName, KmeName, LinkId
 from skex.base.secret import Secret
@@ -34,8 +36,18 @@ StoreT = TypeVar("StoreT", HubStore, KmeStore)
 MemoryT = TypeVar("MemoryT", KmeMemory, HubMemory)
 
 
-class StoreLiedError(AssertionError):
+class StoreKeeps(Checker):
+    """Compares at each start, in ``Home.open``: with a model of the store, keys byte for byte."""
+
+    name = "store-keeps"
+    rule = "4.5, 6: what a store acknowledged it has, whole sets at a time, whatever became of its disk"
+
+
+class StoreLiedError(RuleBrokenError):
     """A store has lost what it had acknowledged, or has what nobody committed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, StoreKeeps.name)
 
 
 class Home(ABC, Generic[StoreT, MemoryT]):
@@ -60,6 +72,10 @@ class Home(ABC, Generic[StoreT, MemoryT]):
         self._now = now
         self._uncertain: tuple[Change, ...] | None = None
         self._store: StoreT | None = None
+        # A world that ends, also with the interpreter, ends its processes first. A store that was left
+        # open would else be closed while it is torn down, and bring its log home: on a disk that is full
+        # or fails, apsw then finds nobody to tell, and prints.
+        weakref.finalize(self, disk.abandon)
         self._prefix = vfs.mount(disk)
         self._store = self._create(self._prefix + STORE)
 

@@ -6,7 +6,7 @@ anew with what its store and its disk hold. Nothing here decides anything about 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -57,8 +57,9 @@ from skex.store.links import EnrolledLink
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
+from skex.wire.independence import ANYBODY, Floor
 from skex.wire.preface import Parties
-from skex.wire.realm import HubAttributes, Realm
+from skex.wire.realm import Realm
 
 COMMIT_HAZARD: Final = 4
 """A commit is several writes: that much likelier a place for the power to go than a single effect."""
@@ -228,7 +229,10 @@ class LinkEnd:
         self.owner.hazard()
         self.owner.commit(taking.changes)
         self.owner.hazard()
-        taken = taking.finish()
+        try:
+            taken = taking.finish()
+        except SkexError as error:
+            return GrantsFailed(error)
         self._show_taken(effects, taken)
         return taken
 
@@ -250,7 +254,7 @@ class LinkEnd:
             case LookUpLink(link_id):
                 self.feed(LinkFound(self.owner.look_up(link_id)))
             case ClaimLink(link_id):
-                self.feed(self.owner.claim(self, link_id))
+                self._claim(link_id)
             case Established(session):
                 self.session = session
                 self.owner.on_established(self, session)
@@ -267,6 +271,14 @@ class LinkEnd:
                 self.close()
             case _:
                 pass
+
+    def _claim(self, link_id: LinkId) -> None:
+        try:
+            owned = self.owner.claim(self, link_id)
+        except SkexError:  # a pad that cannot be opened, as in the daemons: the connection ends
+            self.close()
+        else:
+            self.feed(owned)
 
 
 class Machine:
@@ -414,10 +426,21 @@ Lie = Callable[[messages.Message, Chance], Sequence[messages.Message]]
 """What a lying hub makes of a message that it should send to a KME."""
 
 
-class SimHub(Machine):
-    """A hub. ``lie``, if set, is applied to everything that it relays; a liar keeps what it sees.
+class Plotting(Protocol):
+    """What liars decide together."""
 
-    ``held`` are the shares that a liar keeps, by sender, counter and tag.
+    def says(self, hub: SimHub, kme_name: KmeName, message: messages.Message) -> Sequence[messages.Message]:
+        """What ``hub`` says where an honest one says ``message``; counted in ``hub.told``."""
+
+    def preface(self, hub: SimHub) -> HubPreface:
+        """The hub's end of a new connection."""
+
+
+class SimHub(Machine):
+    """A hub. ``lie``, if set, is applied to everything that it relays; so is ``plot``, to more than that.
+
+    A liar keeps what it sees: ``held`` are shares by sender, counter and tag. ``told`` counts its lies by
+    their kinds.
     """
 
     def __init__(self, name: HubName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
@@ -425,7 +448,8 @@ class SimHub(Machine):
         entropy = chance.fork("store").randbytes
         self._home = HubHome(name, realm, self.store_disk, entropy, clock)
         self.lie: Lie | None = None
-        self.lies = 0
+        self.plot: Plotting | None = None
+        self.told: Counter[str] = Counter()
         self.held: dict[tuple[KmeName, int, bytes], bytes] = {}
         self.start()
 
@@ -449,7 +473,10 @@ class SimHub(Machine):
 
     def accept(self, wire: Wire) -> LinkEnd:
         """A KME dialled."""
-        preface = HubPreface(self.chance.randbytes(32), self.now())
+        if self.plot is None:
+            preface = HubPreface(self.chance.randbytes(32), self.now())
+        else:
+            preface = self.plot.preface(self)
         end = LinkEnd(self, wire, Connection(preface), Direction.TO_KME)
         self.opened.append(end)
         return end
@@ -485,7 +512,7 @@ class SimHub(Machine):
         """A KME said something."""
         name = _established(end).profile.parties.kme
         if isinstance(notice, Arrived):
-            if self.lie is not None and isinstance(notice.message, messages.Share):
+            if self.is_liar and isinstance(notice.message, messages.Share):
                 share = notice.message
                 self.held[name, share.counter, share.tag] = share.share
             self._do(traffic.FromKme(name, notice.ordinal, notice.message))
@@ -511,15 +538,23 @@ class SimHub(Machine):
     def _do(self, event: hub.HubEvent) -> None:
         for send in self.relay.handle(event, self.now()).send:
             end = self.by_name.get(send.kme)
-            for message in self._said(send.message):
+            for message in self._said(send.kme, send.message):
                 _send(end, message, send.token)
 
-    def _said(self, message: messages.Message) -> Sequence[messages.Message]:
+    def _said(self, name: KmeName, message: messages.Message) -> Sequence[messages.Message]:
+        if self.plot is not None:
+            return self.plot.says(self, name, message)
         if self.lie is None:
             return (message,)
         said = self.lie(message, self.chance)
-        self.lies += said != (message,)
+        if said != (message,):
+            self.told["spoiled"] += 1
         return said
+
+    @property
+    def is_liar(self) -> bool:
+        """Whether it ever says what is not so."""
+        return self.lie is not None or self.plot is not None
 
 
 def _established(end: LinkEnd) -> Session:
@@ -591,13 +626,15 @@ class SimKme(Machine):
         """Everybody may."""
         return sender != receiver and purpose in Purpose
 
-    def accepts_threshold(self, sender: KmeName, threshold: int) -> bool:
-        """As ``Admission`` says."""
-        return bool(sender) and threshold >= 2
+    def threshold_floor(self, sender: KmeName) -> int:
+        """No lower than the realm's own."""
+        del sender
+        return 2
 
-    def accepts_hubs(self, sender: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
-        """As ``Admission`` says."""
-        return bool(sender) and threshold <= len(hubs)
+    def independence_floor(self, sender: KmeName) -> Floor:
+        """Nobody minds who is behind hubs."""
+        del sender
+        return ANYBODY
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """There is always room."""

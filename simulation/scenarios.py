@@ -77,6 +77,7 @@ class Scenario:
     """Rates are per step. ``liars`` and ``down`` together stay within n - k.
 
     ``description`` is one line, said by the help of the command and by the documentation.
+    ``plot`` lets the liars lie together instead of each by ``lie``.
     ``lifetime`` is that of keys, in seconds. ``tables`` are the numbers of the hubs with which the first
     and the second KME have table pads. Nobody refills a table: where hubs lie, it is with a liar, so that
     one that is used up in a long run leaves as many honest hubs within reach as before.
@@ -86,6 +87,7 @@ class Scenario:
     liars: int = 0
     down: int = 0
     lie: Lie = truthful
+    plot: bool = False
     cut_rate: float = 0.0
     crash_rate: float = 0.0
     hazard: float = 0.0
@@ -116,13 +118,25 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "liars": Scenario(
         "two hubs change, withhold and repeat what they relay", liars=2, lie=spoil, tables=(5, 5)
     ),
+    "colluders": Scenario(
+        "two hubs lie together: about shares, answers, refusals, realms, marks and rollbacks",
+        liars=2,
+        plot=True,
+        cut_rate=0.005,
+        tables=(5, 5),
+    ),
     "down": Scenario("two hubs are down", down=2),
     "short": Scenario("keys live for twenty seconds", lifetime=20),
     "attack": Scenario(
         "bytes on the wires are changed, and anything ever sent is replayed or spliced in",
         attack_rate=0.02,
     ),
-    "disks": Scenario("the stores' disks fill up, or fail a write or a sync", disk_rate=0.002),
+    "disks": Scenario(
+        "disks of stores and pads fill up, or fail a read, a write or a sync",
+        disk_rate=0.004,
+        cut_rate=0.005,
+        crash_rate=0.001,
+    ),
     "kills": Scenario("daemons are killed; what they wrote stays in the caches", kill_rate=0.002),
     "partitions": Scenario(
         "machines and pairs cannot be reached, for seconds or minutes, both ways or one; bytes wait",
@@ -133,7 +147,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "all at once: one hub lies, one is down; cuts, crashes, kills, attacks and bad disks",
         liars=1,
         down=1,
-        lie=spoil,
+        plot=True,
         cut_rate=0.005,
         crash_rate=0.0005,
         hazard=0.0003,

@@ -15,12 +15,14 @@ from typing import Final
 from simulation.chance import Chance
 from simulation.checkers import Checkers
 from simulation.faults import Faults
+from simulation.liars import Plot
 from simulation.machines import Enrolled, LinkEnd, Machine, PowerLostError, ProcessDiedError, SimHub, SimKme
 from simulation.network import Wire, Wiretap
 from simulation.rules import RuleBrokenError
 from simulation.scenarios import SCENARIOS, Scenario
 from simulation.weather import Weather
 from skex.base import limits
+from skex.base.errors import StoreFault
 from skex.base.ids import (
     BatchId,
     Coordinate,
@@ -103,6 +105,7 @@ class World:
         self.ends_at: dict[BatchId, float] = {}
         self.events: list[str] = []
         self._enrol()
+        self.plot = Plot(self.chance.fork("plot"), self.realm, list(self.hubs)[HUBS - self.scenario.liars :])
         self._cast()
         for one in self.kmes.values():
             self._start_kme(one)
@@ -134,8 +137,15 @@ class World:
         """Who lies, who is down."""
         names = list(self.hubs)
         for name in names[HUBS - self.scenario.liars :]:
-            self.hubs[name].lie = self.scenario.lie
+            self.hubs[name].lie = None if self.scenario.plot else self.scenario.lie
+            self.hubs[name].plot = self.plot if self.scenario.plot else None
+        self.checkers.know_liars(names[HUBS - self.scenario.liars :])
         self.down = set(names[: self.scenario.down])
+
+    @property
+    def lies(self) -> Counter[str]:
+        """What hubs said that was not so, by kind."""
+        return sum((hub.told for hub in self.hubs.values()), Counter())
 
     # ── stepping ────────────────────────────────────────────────────────────────────────────────
     def run(self, steps: int) -> None:
@@ -154,6 +164,7 @@ class World:
             if not rate:
                 machine.store_disk.limit(None)
                 machine.store_disk.heal()
+                machine.disk.heal()
 
     def step(self, *, faults: bool) -> None:
         """One thing happens."""
@@ -271,10 +282,15 @@ class World:
         self._sweep_wires()
 
     def _restart(self, machine: Machine) -> None:
-        if isinstance(machine, SimKme):
-            self._start_kme(machine)
-        else:
-            machine.start()
+        """A daemon that cannot open its store ends again, and is started again."""
+        try:
+            if isinstance(machine, SimKme):
+                self._start_kme(machine)
+            else:
+                machine.start()
+        except StoreFault as fault:
+            self.survived.counts["starts failed"] += 1
+            self._stop(machine, f"does not start: {fault.code.name}", machine.be_killed)
 
     def _start_kme(self, one: SimKme) -> None:
         """The reserve is what the store still holds free."""
@@ -366,9 +382,10 @@ class World:
             case assign.AssignmentEnded(_, request):
                 counts["assignments ended"] += 1
                 self.requests.pop(request, None)
-            case receiver.HubBlamed(hub):
-                counts["lies caught"] += 1
-                self.survived.blamed.add(hub)
+            case receiver.HubBlamed(hub, certain=certain):
+                counts["lies caught" if certain else "hubs suspected"] += 1
+                if certain:
+                    self.survived.blamed.add(hub)
             case receiver.TwoCandidates():
                 raise RuleBrokenError("two batches verified under one id")
             case peer.Revoked():
@@ -448,7 +465,7 @@ class World:
         The shares that an honest hub may have, one for each value of the last byte, lead to as many
         different secrets: what the liars hold rules none out.
         """
-        liars = [hub for hub in self.hubs.values() if hub.lie is not None]
+        liars = [hub for hub in self.hubs.values() if hub.is_liar]
         points = {str(hub.name): int(hub.coordinate) for hub in self.realm.hubs}
         for name in {held for hub in liars for held in hub.held}:
             shares = {points[hub.name]: hub.held[name][-1:] for hub in liars if name in hub.held}

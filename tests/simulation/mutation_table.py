@@ -53,6 +53,9 @@ _SILENCES: Final = Scenario(
     delay_rate=0.05,
     cut_rate=0.03,
 )
+_WORN: Final = Scenario(
+    "disks fail again and again, and machines lose power", disk_rate=0.03, crash_rate=0.01
+)
 _LIAR: Final = Scenario("one hub lies as the setting says", liars=1)
 _RESTLESS: Final = Scenario(
     "two hubs are down, connections break and machines lose power often",
@@ -65,6 +68,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     **{name: Setting(one.description, _world(one)) for name, one in SCENARIOS.items()},
     "restless": Setting(_RESTLESS.description, _world(_RESTLESS)),
     "dwindling": Setting(_DWINDLING.description, lambda seed: adversaries.Dwindling(seed, _DWINDLING)),
+    "worn disks": Setting(_WORN.description, _world(_WORN)),
     "silences": Setting(_SILENCES.description, _world(_SILENCES)),
     "flips": Setting("the network flips bits", _world(SCENARIOS["calm"]), flips=0.02),
     "table link": Setting(
@@ -147,6 +151,10 @@ PLANTED: Final = (
     Planted(mutations.delivered_without_witnesses, "dwindling", "witnessed", 1000, 5),
     Planted(mutations.handed_out_before_committed, "key services", "delivered-once", 60, 6),
     Planted(mutations.silent_prefaces_waited_for, "silences", "prefaces-end", 400, 5),
+    Planted(mutations.suspects_named_for_certain, "colluders", "blames-liars", 1500),
+    Planted(mutations.minority_votes_an_epoch_in, "colluders", "realm-by-k", 1500),
+    Planted(mutations.one_accuser_believed, "colluders", "rollback-by-k", 1500),
+    Planted(mutations.failed_sync_built_upon, "worn disks", "store-keeps", 900, 5),
     Planted(mutations.hub_keeps_shares, "crashes", "hub-forgets", 1000),
 )
 

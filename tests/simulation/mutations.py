@@ -34,10 +34,13 @@ from skex.protocol.hub import HubRelay
 from skex.protocol.keysets import KeySet
 from skex.protocol.kme import KmeCore
 from skex.protocol.peer import PeerMessages
+from skex.protocol.realm import RealmTrust
 from skex.protocol.receiver import Receiver
+from skex.protocol.rollback import RollbackState, RollbackWatch
 from skex.protocol.sender import Sender, ShareState
 from skex.protocol.session import PrefaceEnd
 from skex.protocol.taking import Taking
+from skex.store.database import Database
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.messages import Confirmation
@@ -308,9 +311,42 @@ def last_answer_counts(patch: Patch) -> None:
 
 
 # ── establishment, at the sender ────────────────────────────────────────────────────────────────
+def failed_sync_built_upon(patch: Patch) -> None:
+    """A store goes on from what it reads at a start, also where the system only thinks that it wrote it."""
+    patch.setattr(Database, "_bring_home", lambda _: None)
+
+
 def silent_prefaces_waited_for(patch: Patch) -> None:
     """A connection whose other end says nothing is waited for: the deadline of a preface is left out."""
     patch.setattr(PrefaceEnd, "next_deadline", property(lambda _: None))
+
+
+def suspects_named_for_certain(patch: Patch) -> None:
+    """A hub whose share is off the accepted polynomial is named, however few shares are on it."""
+    patch.setattr("skex.protocol.holding.is_certain", lambda *_: True)
+
+
+def minority_votes_an_epoch_in(patch: Patch) -> None:
+    """A later epoch takes effect when more than one hub sends the same bytes."""
+
+    def winner(self: RealmTrust, current: Any) -> Any:
+        del current
+        enough = [vote for vote in self._votes.values() if self._count(vote) > 1]
+        return max(enough, key=lambda vote: vote.realm.epoch, default=None)
+
+    patch.setattr(RealmTrust, "_winner", winner)
+
+
+def one_accuser_believed(patch: Patch) -> None:
+    """One hub that says so is enough for a rollback of the whole KME."""
+    weigh = RollbackWatch._weigh
+
+    def believing(self: RollbackWatch, now: float) -> None:
+        if self._accusers and self.state is not RollbackState.ROLLED_BACK:
+            self._rolled_back("rollback-found", tuple(self._accusers))
+        weigh(self, now)
+
+    patch.setattr(RollbackWatch, "_weigh", believing)
 
 
 def one_coefficient_too_few(patch: Patch) -> None:

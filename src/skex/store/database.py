@@ -129,6 +129,7 @@ class Database:
             database._take()
             database._check()
             database._configure()
+            database._bring_home()
         return database
 
     @contextmanager
@@ -179,6 +180,16 @@ class Database:
             raise StoreFault(codes.STORE_NEWER, f"schema {version}, known are {known}")
         if self.execute("PRAGMA quick_check(1)") != [("ok",)]:
             raise StoreFault(codes.STORE_CORRUPT, "SQLite's own check")
+
+    def _bring_home(self) -> None:
+        """Write what the log holds into the database and sync that, before anything is built on it.
+
+        The process before may have ended at a failed sync. Linux then takes the log's pages for clean:
+        this process reads them, syncs behind them, and a power loss would end the log where they are
+        missing, with everything acknowledged since. Writing their content anew makes it durable.
+        """
+        with _translated():
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     # ── using it ────────────────────────────────────────────────────────────────────────────────
     def execute(self, sql: str, bindings: Sequence[Value] = ()) -> list[Row]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from simulation.chance import Chance
@@ -12,6 +16,7 @@ from skex.base import codes
 from skex.base.errors import StoreFault
 from skex.protocol.changes import RealmAccepted, RollbackFound
 
+ROOT = Path(__file__).parents[3]
 REALM = make_realm()
 ACCEPTED = RealmAccepted(1, REALM.to_bytes())
 
@@ -60,3 +65,45 @@ def test_store_that_lost_what_it_acknowledged_is_caught() -> None:
     home.disk.restore(before)
     with pytest.raises(StoreLiedError, match="realm"):
         home.open()
+
+
+@pytest.mark.parametrize("syncs", range(3))
+def test_set_whose_sync_failed_is_durable_once_the_next_process_builds_on_it(syncs: int) -> None:
+    """The system takes the pages of a failed sync for clean: nothing that follows may rest on them."""
+    home = a_home(syncs)
+    home.commit((ACCEPTED,))
+    home.disk.fail_sync_after(syncs)
+    for number in range(8):
+        try:
+            home.commit((RollbackFound(f"code-{number}"),))
+        except StoreFault:
+            break
+    home.die()
+    home.open()
+    home.commit((RollbackFound("behind"),))
+    home.die()
+    home.disk.crash()
+    home.open()
+    assert home.store.load(0.0).rollback_found == "behind"
+
+
+@pytest.mark.parametrize("end", ["", "del home; gc.collect()"])
+def test_store_left_open_on_a_full_disk_is_silent_when_its_world_ends(end: str) -> None:
+    script = f"""
+import gc
+from tests.unit.simulation.test_homes import ACCEPTED, a_home
+home = a_home(1)
+home.itself = home
+home.commit((ACCEPTED,))
+home.disk.limit(0)
+{end}
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+    )
+    assert (run.stdout, run.stderr) == ("", "")
