@@ -26,6 +26,7 @@ from simulation.checkers_keys import (
     TombstonesStand,
     Witnessed,
 )
+from simulation.checkers_lives import KeysAge, RestoredRests
 from simulation.checkers_pads import ErasedFirst, MarkedFirst, SealedOnce
 from simulation.checkers_talk import AsSaid, HubForgets, OneConfirm, OwnRoot, PrefacesEnd, RequestsEnd
 from simulation.homes import StoreKeeps
@@ -56,7 +57,9 @@ class Checkers(Watch):
             ReceiverFirst(),
             AssignedFirst(),
             DeliveredOnce(),
+            RestoredRests(),
             Witnessed(self.books),
+            KeysAge(self.books),
             AcceptedOnce(),
             TombstonesStand(),
             FirstAnswerStays(),

@@ -19,7 +19,7 @@ from simulation.watching import Watch
 from skex.base import limits
 from skex.base.ids import BatchId, HubName, Incarnation, KmeName, RequestId, SaeId
 from skex.crypto import sharing
-from skex.protocol import kme
+from skex.protocol import kme, rollback
 from skex.protocol.changes import (
     AllKeysVoided,
     Batch,
@@ -32,6 +32,7 @@ from skex.protocol.changes import (
     KeysDelivered,
     KeysVoided,
     Role,
+    RollbackFound,
     TombstonesDropped,
 )
 from skex.protocol.envelopes import Outgoing
@@ -215,7 +216,7 @@ class ReceiverFirst(Checker):
 
 @dataclass(slots=True)
 class _Held:
-    """What a receiver recorded of one sender's keys, and what it erased."""
+    """What one receiving machine recorded of one sender's keys, and what it erased."""
 
     assigned: dict[SaeId, KeySet] = field(default_factory=dict)
     slaves: dict[SaeId, KeySet] = field(default_factory=dict)
@@ -224,13 +225,24 @@ class _Held:
 
 
 class AssignedFirst(Checker):
-    """The receiver knows for whom a key is, and still has it, when the sender delivers it."""
+    """A receiver, or one of its copies, knows for whom a key is, and still has it, when it is delivered.
+
+    What a receiver erases because it or the sender found that it was rolled back was promised all the
+    same: it does not count as gone. Nobody may promise it afterwards.
+    """
 
     name = "assigned-first"
     rule = "4.6: the receiver durably knows who is entitled to a key, and holds it, before it is delivered"
 
     def __init__(self) -> None:
-        self._held: dict[tuple[KmeName, KmeName], _Held] = {}
+        self._held: dict[tuple[KmeName, Machine], _Held] = {}
+        self._rolled_back: set[str] = set()
+
+    def restored(self, machine: Machine) -> None:
+        """What it erased since the image is there again, and may be promised again."""
+        for (_, one), held in self._held.items():
+            if one is machine:
+                held.gone = KeySet()
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Follow what is recorded and erased; judge what is delivered."""
@@ -240,43 +252,52 @@ class AssignedFirst(Checker):
                 case KeysDelivered(Role.SENDER, peer, keys, sae):
                     self._delivered(name, peer, keys, sae)
                 case KeysDelivered(Role.RECEIVER, peer, keys, sae):
-                    self._taken(name, peer, keys, sae)
+                    self._taken(machine, peer, keys, sae)
+                case RollbackFound():
+                    self._rolled_back.add(machine.name)
                 case _:
-                    self._follow(name, change)
+                    self._follow(machine, change)
 
-    def _of(self, sender: KmeName, receiver: KmeName) -> _Held:
+    def _of(self, sender: KmeName, receiver: Machine) -> _Held:
         return self._held.setdefault((sender, receiver), _Held())
 
-    def _follow(self, name: KmeName, change: Change) -> None:
+    def _follow(self, machine: Machine, change: Change) -> None:
         match change:
             case BatchReceived(batch):
-                self._of(batch.peer, name).received.add((KeyRange(batch.batch, 0, batch.context.keys),))
+                self._of(batch.peer, machine).received.add((KeyRange(batch.batch, 0, batch.context.keys),))
             case KeysAssigned(sender=sender, keys=keys, master=master, slaves=slaves):
-                held = self._of(sender, name)
+                held = self._of(sender, machine)
+                if held.gone.common(keys):
+                    self.broken(f"{machine.label} promises {keys} of {sender}, which it has erased")
                 held.assigned.setdefault(master, KeySet()).add(keys)
                 for slave in slaves:
                     held.slaves.setdefault(slave, KeySet()).add(keys)
             case KeysVoided(Role.RECEIVER, sender, keys):
-                self._of(sender, name).gone.add(keys)
+                self._of(sender, machine).gone.add(keys)
             case BatchAnswered(sender, batch_id, False) | BatchDropped(Role.RECEIVER, sender, batch_id):
-                held = self._of(sender, name)
+                held = self._of(sender, machine)
                 held.gone.add(held.received.of_batch(batch_id))
             case AllKeysVoided(Role.RECEIVER, sender):
-                held = self._of(sender, name)
-                held.gone.add(held.received.ranges())
+                held = self._of(sender, machine)
+                if not {sender, machine.name} & self._rolled_back:
+                    held.gone.add(held.received.ranges())
             case _:
                 pass
 
     def _delivered(self, name: KmeName, peer: KmeName, keys: Sequence[KeyRange], master: SaeId) -> None:
-        held = self._of(name, peer)
-        if not held.assigned.get(master, KeySet()).contains(keys):
+        copies = [held for (sender, one), held in self._held.items() if (sender, one.name) == (name, peer)]
+        promised = [held for held in copies if held.assigned.get(master, KeySet()).contains(keys)]
+        if not promised:
             self.broken(f"{name} delivers {keys} to {master}, and {peer} never recorded it")
-        if held.gone.common(keys):
+        if all(held.gone.common(keys) for held in promised):
             self.broken(f"{name} delivers {keys}, and {peer} has erased them")
 
-    def _taken(self, name: KmeName, peer: KmeName, keys: Sequence[KeyRange], slave: SaeId) -> None:
-        if not self._of(peer, name).slaves.get(slave, KeySet()).contains(keys):
-            self.broken(f"{name} delivers {keys} of {peer} to {slave}, who is not entitled to them")
+    def _taken(self, machine: Machine, peer: KmeName, keys: Sequence[KeyRange], slave: SaeId) -> None:
+        copies = [
+            held for (sender, one), held in self._held.items() if (sender, one.name) == (peer, machine.name)
+        ]
+        if not any(held.slaves.get(slave, KeySet()).contains(keys) for held in copies):
+            self.broken(f"{machine.label} delivers {keys} of {peer} to {slave}, who is not entitled to them")
 
 
 class DeliveredOnce(Checker):
@@ -303,8 +324,13 @@ class DeliveredOnce(Checker):
                 had.add(change.keys)
 
 
+def remembered(machine: Machine) -> set[tuple[KmeName, BatchId]]:
+    """The batches that a machine's store owes, by sender: after a restore or in a copy, these alone."""
+    return set(machine.memory.received) if isinstance(machine, SimKme) else set()
+
+
 class AcceptedOnce(Checker):
-    """Within one machine's history; one that was restored may accept again what it forgot."""
+    """Within one machine's history; one that was restored may accept again what it forgot, only that."""
 
     name = "accepted-once"
     rule = "4.4: a batch id is never accepted twice"
@@ -314,7 +340,7 @@ class AcceptedOnce(Checker):
 
     def restored(self, machine: Machine) -> None:
         """What it accepted since the image it does not know."""
-        self._accepted.pop(machine, None)
+        self._accepted[machine] = remembered(machine)
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Each acceptance is the first."""
@@ -337,8 +363,12 @@ class FirstAnswerStays(Checker):
         self._answers: dict[tuple[Machine, KmeName, BatchId], bool] = {}
 
     def restored(self, machine: Machine) -> None:
-        """An answer since the image is forgotten."""
+        """An answer since the image is forgotten; those before it stay."""
         self._answers = {key: ok for key, ok in self._answers.items() if key[0] is not machine}
+        if isinstance(machine, SimKme):
+            for (sender, batch), row in machine.memory.received.items():
+                if row.answer is not None:
+                    self._answers[machine, sender, batch] = row.answer
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Compare with the answer that was durable before."""
@@ -387,11 +417,19 @@ class TombstonesStand(Checker):
     rule = "4.4, 4.5: a batch and its tombstone stay until its lifetime and a margin are over"
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[Machine, KmeName, BatchId], float] = {}
+        self._ends: dict[tuple[Machine, KmeName, BatchId], tuple[float, float]] = {}
+        self._aged: dict[Machine, float] = {}
+
+    def started(self, machine: Machine) -> None:
+        """From a start on a machine counts with what its wall clock was set ahead before."""
+        self._aged[machine] = machine.clock.forward
 
     def restored(self, machine: Machine) -> None:
         """What it accepted since the image it does not know."""
-        self._ends = {key: end for key, end in self._ends.items() if key[0] is not machine}
+        known = remembered(machine)
+        self._ends = {
+            key: end for key, end in self._ends.items() if key[0] is not machine or key[1:] in known
+        }
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Compare what is dropped with when it was accepted."""
@@ -399,7 +437,8 @@ class TombstonesStand(Checker):
             match change:
                 case BatchReceived(batch):
                     key = (machine, batch.peer, batch.batch)
-                    self._ends.setdefault(key, machine.now() + batch.context.lifetime + _MARGIN)
+                    end = machine.clock.true() + batch.context.lifetime + _MARGIN
+                    self._ends.setdefault(key, (end, machine.clock.forward))
                 case BatchDropped(Role.RECEIVER, sender, batch_id):
                     self._dropped(machine, sender, batch_id)
                 case TombstonesDropped(sender, incarnation, int(counter)):
@@ -411,9 +450,10 @@ class TombstonesStand(Checker):
                     pass
 
     def _dropped(self, machine: Machine, sender: KmeName, batch: BatchId) -> None:
-        end = self._ends.get((machine, sender, batch), 0.0)
-        if machine.now() < end - _WHOLE_SECONDS:
-            self.broken(f"{machine.name} drops {batch} {end - machine.now():.0f} seconds too early")
+        end, forward = self._ends.get((machine, sender, batch), (0.0, 0.0))
+        early = end - machine.clock.true() - max(0.0, self._aged.get(machine, 0.0) - forward)
+        if early > _WHOLE_SECONDS:
+            self.broken(f"{machine.name} drops {batch} {early:.0f} seconds too early")
 
 
 def purpose_of(books: Books, sender: KmeName, batch: BatchId) -> Purpose | None:
@@ -423,7 +463,7 @@ def purpose_of(books: Books, sender: KmeName, batch: BatchId) -> Purpose | None:
 
 
 class Witnessed(Checker):
-    """Counts the prefaces of one start that showed no rollback."""
+    """Counts the hubs of one start that showed no rollback, and none of which showed one before."""
 
     name = "witnessed"
     rule = "4.7: after a start a KME delivers nothing until at least k hubs showed no rollback"
@@ -431,15 +471,27 @@ class Witnessed(Checker):
     def __init__(self, books: Books) -> None:
         self._least = books.realm.threshold
         self._witnesses: dict[Machine, set[HubName]] = {}
+        self._accusers: dict[Machine, set[HubName]] = {}
 
     def started(self, machine: Machine) -> None:
         """Nobody has said anything yet."""
         self._witnesses[machine] = set()
+        self._accusers[machine] = set()
 
     def asked(self, one: SimKme, event: kme.KmeEvent) -> None:
-        """A preface is done."""
-        if isinstance(event, kme.LinkProved) and not event.rolled_back:
-            self._witnesses.setdefault(one, set()).add(event.hub)
+        """A preface is done, or shows a rollback; a link that is enrolled again has no past."""
+        witnesses = self._witnesses.setdefault(one, set())
+        accusers = self._accusers.setdefault(one, set())
+        match event:
+            case kme.LinkProved(hub, rolled_back=False) if hub not in accusers:
+                witnesses.add(hub)
+            case rollback.LinkProved(hub, rolled_back=True):
+                witnesses.discard(hub)
+                accusers.add(hub)
+            case rollback.LinkRenewed(hub):
+                accusers.discard(hub)
+            case _:
+                pass
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Deliveries at either end need them."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
-from simulation.checkers_keys import Books, purpose_of
+from simulation.checkers_keys import Books, purpose_of, remembered
 from simulation.machines import LinkEnd, Machine, SimHub, SimKme, machine_of
 from simulation.network import Wire
 from simulation.rules import Checker
@@ -14,6 +14,7 @@ from skex.base import limits
 from skex.base.ids import BatchId, Direction, KmeName, RequestId
 from skex.pad.layout import HEADER_BYTES
 from skex.protocol import assign, kme, sender
+from skex.protocol.changes import Role
 from skex.protocol.envelopes import Outgoing
 from skex.protocol.traffic import SendToHub
 from skex.wire import messages
@@ -63,7 +64,10 @@ class OneConfirm(Checker):
 
     def restored(self, machine: Machine) -> None:
         """A receiver that was rolled back may confirm again what it forgot: the specification names it."""
-        self._confirms = {key: one for key, one in self._confirms.items() if key[0] is not machine}
+        known = remembered(machine)
+        self._confirms = {
+            key: one for key, one in self._confirms.items() if key[0] is not machine or key[1:] in known
+        }
 
     def sends(self, one: SimKme, send: kme.KmeSend) -> None:
         """Compare with the first."""
@@ -75,7 +79,10 @@ class OneConfirm(Checker):
 
 
 class OwnRoot(Checker):
-    """The answer that lets a receiver use a root proves that the sender has it."""
+    """The answer that lets a receiver use a root proves that the sender has it.
+
+    A sender that dropped the root since has no other way to answer; nobody uses that root then.
+    """
 
     name = "own-root"
     rule = "3, Peer messages: the answer to a control batch is sealed under the root that it made"
@@ -91,7 +98,8 @@ class OwnRoot(Checker):
         if isinstance(message, Ok):
             for batch in message.batches:
                 control = purpose_of(self._books, KmeName(one.name), batch) is Purpose.CONTROL
-                if control and send.channel.root != batch:
+                keeps_it = (Role.SENDER, send.channel.receiver, batch) in one.memory.roots
+                if control and keeps_it and send.channel.root != batch:
                     self.broken(f"{one.name} answers {batch} under the root {send.channel.root}")
 
 
@@ -201,7 +209,7 @@ class PrefacesEnd(Checker):
 
     def begun(self, end: LinkEnd) -> None:
         """The time counts from here."""
-        self._begun[end] = end.owner.now()
+        self._begun[end] = machine_of(end).clock.true()
 
     def stepped(self, now: float) -> None:
         """Nobody who runs waits too long, and stays so."""

@@ -169,6 +169,10 @@ class Disk:
         """Copy what is on the medium now."""
         return DiskImage({path: bytes(node.durable) for path, node in self._durable.items()})
 
+    def copy(self) -> DiskImage:
+        """Copy the files as running programs see them: through the caches."""
+        return DiskImage({path: bytes(node.cached) for path, node in self._machine.entries.items()})
+
     def restore(self, image: DiskImage) -> None:
         """Roll the whole disk back, or make it another's clone: open files are gone, freed blocks too."""
         self._machine.residue.clear()

@@ -12,7 +12,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 from simulation import vfs
 from simulation.disk import Disk, PowerFailure
@@ -30,7 +30,6 @@ from skex.wire.realm import Realm
 
 STORE: Final = "store.sqlite"
 _MASTER: Final = bytes(range(32))
-_EPOCH: Final = 1_700_000_000
 
 StoreT = TypeVar("StoreT", HubStore, KmeStore)
 MemoryT = TypeVar("MemoryT", KmeMemory, HubMemory)
@@ -51,7 +50,7 @@ class StoreLiedError(RuleBrokenError):
 
 
 class Home(ABC, Generic[StoreT, MemoryT]):
-    """One store. ``memory`` is the model, ``links`` what must be enrolled; ``now`` the world's clock."""
+    """One store. ``memory`` is the model, ``links`` what must be enrolled; ``wall`` the machine's clock."""
 
     memory: MemoryT
 
@@ -61,7 +60,7 @@ class Home(ABC, Generic[StoreT, MemoryT]):
         realm: Realm,
         disk: Disk,
         entropy: Callable[[int], bytes],
-        now: Callable[[], float],
+        wall: Callable[[], int],
     ) -> None:
         self.name = name
         self.realm = realm
@@ -69,7 +68,7 @@ class Home(ABC, Generic[StoreT, MemoryT]):
         self.links: set[LinkId] = set()
         self.recovered: tuple[Change, ...] = ()
         self._entropy = entropy
-        self._now = now
+        self._wall = wall
         self._uncertain: tuple[Change, ...] | None = None
         self._store: StoreT | None = None
         # A world that ends, also with the interpreter, ends its processes first. A store that was left
@@ -94,9 +93,6 @@ class Home(ABC, Generic[StoreT, MemoryT]):
     @abstractmethod
     def _apply(self, changes: Sequence[Change]) -> None:
         """Commit to the model."""
-
-    def _wall(self) -> int:
-        return _EPOCH + int(self._now())
 
     # ── from a start to its end ─────────────────────────────────────────────────────────────────
     @property
@@ -134,10 +130,27 @@ class Home(ABC, Generic[StoreT, MemoryT]):
             with suppress(SkexError):
                 store.close()
 
-    def enrol(self, link: EnrolledLink) -> None:
-        """Keep a link."""
-        self.store.add_link(link, self._wall())
+    def enrol(self, link: EnrolledLink, replacing: LinkId | None = None) -> None:
+        """Keep a link, in place of another if that is named."""
+        self.store.add_link(link, self._wall(), replacing=replacing)
         self.links.add(link.link_id)
+        if replacing is not None:
+            self.links.discard(replacing)
+
+    def roll_back(self, log: int) -> None:
+        """The disk has an older image of the store: it owes what it owed after so many changes."""
+        self._uncertain = None
+        self._replay(log)
+
+    def become(self, other: Self) -> None:
+        """This store is a copy of another one; the disk has its image next."""
+        self.die()
+        self.links = set(other.links)
+        self.memory = other.memory
+
+    @abstractmethod
+    def _replay(self, log: int) -> None:
+        """Make the model what it was after so many changes."""
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Make one set durable. Raises what the store raises, and ``PowerFailure``."""
@@ -199,6 +212,9 @@ class HubHome(Home[HubStore, HubMemory]):
     def _apply(self, changes: Sequence[Change]) -> None:
         self.memory.commit(changes)
 
+    def _replay(self, log: int) -> None:
+        self.memory = HubMemory(self.memory.log[:log])
+
 
 class KmeHome(Home[KmeStore, KmeMemory]):
     """A KME's."""
@@ -219,7 +235,10 @@ class KmeHome(Home[KmeStore, KmeMemory]):
         return KmeStore.open(path, Secret(_MASTER), self._entropy, self._wall, vfs=vfs.NAME)
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        self.memory.commit(changes, self._now())
+        self.memory.commit(changes, float(self._wall()))
+
+    def _replay(self, log: int) -> None:
+        self.memory = KmeMemory.replayed(self.memory.log[:log])
 
     def _differences(self) -> Iterable[str]:
         """Times are left out: the store counts them on a clock of its own."""

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from simulation.chance import Chance
+from simulation.clocks import MachineClock
 from simulation.disk import Disk, PowerFailure
 from simulation.homes import HubHome, KmeHome
 from simulation.memory import HubMemory, KmeMemory
 from simulation.network import Wire
 from simulation.watching import Watch
-from skex.base import limits
+from skex.base import codes, limits
 from skex.base.errors import Refused, SkexError, StoreFault
 from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName, LinkId, RealmName, SaeId
 from skex.base.secret import Secret
 from skex.pad.derived import DerivedPad
+from skex.pad.erasing import destroy
 from skex.pad.kinds import Pad, PadKind
 from skex.pad.table import TablePad
 from skex.protocol import hub, kme, peer, rollback, traffic
-from skex.protocol.changes import Change
+from skex.protocol.assignee import KeysGone
+from skex.protocol.changes import Change, KeysDelivered, Role
 from skex.protocol.connection import Connection, ConnectionEffects, ConnectionEvent, Established
 from skex.protocol.effects import Effects
 from skex.protocol.envelopes import Outgoing
@@ -58,6 +61,7 @@ from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
 from skex.wire.independence import ANYBODY, Floor
+from skex.wire.peer import KeyRange
 from skex.wire.preface import Parties
 from skex.wire.realm import Realm
 
@@ -68,9 +72,17 @@ COMMIT_HAZARD: Final = 4
 class PowerLostError(Exception):
     """The machine lost its power between two effects, or between two writes of its store."""
 
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine.label)
+        self.machine = machine
+
 
 class ProcessDiedError(Exception):
     """The machine's disk let its store down; the daemon ended, the machine runs on."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine.label)
+        self.machine = machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,11 @@ class Enrolled:
     kind: PadKind
     key: bytes
     material: Mapping[Direction, bytes]
+
+    @property
+    def units(self) -> int:
+        """Of each direction's table."""
+        return self._capacity(Direction.TO_HUB)
 
     def profile(self, realm: RealmName) -> LinkProfile:
         """What the connection machines get."""
@@ -261,7 +278,8 @@ class LinkEnd:
             case RolledBack():
                 self.rolled_back = True
                 self.owner.on_rolled_back(self)
-                self.feed(RollbackNoted())
+                if not self.over:
+                    self.feed(RollbackNoted())
             case Arrived() | Answered():
                 if not self.over:
                     if isinstance(notice, Arrived):
@@ -282,34 +300,45 @@ class LinkEnd:
 
 
 class Machine:
-    """What hubs and KMEs have in common. ``watch`` sees what it does."""
+    """What hubs and KMEs have in common. ``watch`` sees what it does.
+
+    ``name`` is whom it is enrolled as, ``label`` tells it from its copies. ``now`` is its boot-time clock.
+    """
 
     watch: Watch = Watch()
 
     def __init__(self, name: str, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         self.name = name
+        self.label = name
         self.realm = realm
         self.chance = chance
+        self.clock = MachineClock(clock)
+        self.boots: Chance | None = None
         self.disk = Disk(chance.getrandbits(32))
         self.store_disk = Disk(f"{name} store")
         self.faults = chance.fork("store faults")
-        self.now = clock
+        self.now = self.clock.now
         self.running = False
         self.crashes = 0
         self.hazard_rate = 0.0
         self.links: dict[LinkId, Enrolled] = {}
+        self.frozen: set[LinkId] = set()
         self.ends: dict[LinkId, LinkEnd] = {}
         self.opened: list[LinkEnd] = []
 
     def hazard(self) -> None:
         """A moment between two effects. Raises ``PowerLostError``."""
         if self.hazard_rate and self.chance.random() < self.hazard_rate:
-            raise PowerLostError(self.name)
+            raise PowerLostError(self)
 
     def enrol(self, link: Enrolled) -> None:
-        """Import a kit: write the pads' files."""
+        """Import a kit: write the pads' files. It takes the place of a link between the same two."""
+        ends = (link.kme, link.hub)
+        old = next((one for one in self.links.values() if (one.kme, one.hub) == ends), None)
+        self.home.enrol(link.stored(self.realm.name), None if old is None else old.link_id)
+        if old is not None:
+            self._forget(old)
         self.links[link.link_id] = link
-        self.home.enrol(link.stored(self.realm.name))
         for direction, material in link.material.items():
             path = pad_path(link.link_id, direction)
             if link.kind is PadKind.TABLE:
@@ -317,12 +346,22 @@ class Machine:
             else:
                 DerivedPad.create(self.disk, path, link.link_id, direction, Secret(material))
 
+    def _forget(self, old: Enrolled) -> None:
+        """A link was replaced: its connection and its pads go."""
+        if old.link_id in self.ends:
+            self.ends[old.link_id].close()
+        for direction in Direction:
+            destroy(self.disk, pad_path(old.link_id, direction))
+        del self.links[old.link_id]
+
     def lose_power(self) -> None:
         """Everything in memory is gone, and what the disk had not synced may be."""
         self.crashes += 1
         self.running = False
         self.ends = {}
         self.opened = []
+        if self.boots is not None:
+            self.clock.reboot(self.boots.uniform(5.0, 60.0))
         self.home.die()
         self.disk.crash()
         self.store_disk.crash()
@@ -333,6 +372,8 @@ class Machine:
             self.home.open()
             if self.home.recovered:
                 self.watch.committed(self, self.home.recovered)
+        self.clock.look()
+        self.frozen = {one.link.link_id for one in self.home.store.links() if one.frozen}
 
     def be_killed(self) -> None:
         """The process is gone; what it wrote stays in the caches of its disks."""
@@ -350,16 +391,17 @@ class Machine:
         try:
             self.home.commit(changes)
         except PowerFailure as off:
-            raise PowerLostError(self.name) from off
+            raise PowerLostError(self) from off
         except StoreFault as fault:
-            raise ProcessDiedError(self.name) from fault
+            raise ProcessDiedError(self) from fault
         self.store_disk.keep_power()
+        self.clock.look()
         self.watch.committed(self, changes)
 
     def look_up(self, link_id: LinkId) -> LinkProfile:
-        """As the preface asks: a link that nobody enrolled is answered like any other, and gets no proof."""
+        """As the preface asks: a link that may not be used is answered like any other, and gets no proof."""
         link = self.links.get(link_id)
-        if link is not None:
+        if link is not None and link_id not in self.frozen:
             return link.profile(self.realm.name)
         nobody = Parties(self.realm.name, link_id, KmeName("nobody"), HubName("nobody"))
         return LinkProfile(nobody, Secret(self.chance.randbytes(64)), PadKind.DERIVED, 1, 1, decoy=True)
@@ -374,7 +416,13 @@ class Machine:
         stored = {Direction.TO_HUB: marks.to_hub, Direction.TO_KME: marks.to_kme}
         for direction, mark in stored.items():
             end.pads[direction] = self._open_pad(link_id, direction, mark)
-        return Owned(marks, self.realm.epoch, self.realm.digest())
+        if any(pad.contradiction for pad in end.pads.values()):
+            self.on_contradiction()
+        up, down = end.pads[Direction.TO_HUB].mark, end.pads[Direction.TO_KME].mark
+        return Owned(replace(marks, to_hub=up, to_kme=down), self.realm.epoch, self.realm.digest())
+
+    def on_contradiction(self) -> None:
+        """A pad's file is ahead of the store: this machine's own evidence that its store is older."""
 
     def _open_pad(self, link_id: LinkId, direction: Direction, mark: int) -> Pad:
         path = pad_path(link_id, direction)
@@ -446,7 +494,7 @@ class SimHub(Machine):
     def __init__(self, name: HubName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         super().__init__(name, realm, chance, clock)
         entropy = chance.fork("store").randbytes
-        self._home = HubHome(name, realm, self.store_disk, entropy, clock)
+        self._home = HubHome(name, realm, self.store_disk, entropy, self.clock.wall)
         self.lie: Lie | None = None
         self.plot: Plotting | None = None
         self.told: Counter[str] = Counter()
@@ -579,8 +627,9 @@ class SimKme(Machine):
     def __init__(self, name: KmeName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         super().__init__(name, realm, chance, clock)
         entropy = chance.fork("store").randbytes
-        self._home = KmeHome(name, realm, self.store_disk, entropy, clock)
+        self._home = KmeHome(name, realm, self.store_disk, entropy, self.clock.wall)
         self.heard: deque[kme.KmeNotice] = deque()
+        self.rollbacks_seen = 0
         self.core: kme.KmeCore
 
     def start(self) -> None:
@@ -671,7 +720,26 @@ class SimKme(Machine):
     def on_rolled_back(self, end: LinkEnd) -> None:
         """A hub saw this KME further than it is."""
         if end.dialled is not None:
+            self.rollbacks_seen += 1
             self.do(rollback.LinkProved(self.links[end.dialled].hub, rolled_back=True))
+
+    def on_contradiction(self) -> None:
+        """As the daemon does: the machines are told."""
+        self.do(rollback.OwnContradiction(codes.PAD_MARK_CONTRADICTS))
+
+    def renewed(self, link: Enrolled) -> None:
+        """A kit was imported while the daemon runs, in the place of an older link."""
+        self.do(rollback.LinkRenewed(link.hub, link.link_id))
+
+    def hand_out(self, sender: KmeName, keys: tuple[KeyRange, ...], slave: SaeId) -> bool:
+        """Give keys to a slave, as the key service does: if they are its own, and committed first."""
+        may_take = self.core.peer_messages.assignee.may_take
+        entitled = all(may_take(sender, one.batch, index, slave) for one in keys for index in one.indexes)
+        if not self.core.may_deliver or not entitled:
+            return False
+        self.commit((KeysDelivered(Role.RECEIVER, sender, keys, slave),))
+        self.do(KeysGone(sender, keys))
+        return True
 
     def on_ended(self, end: LinkEnd) -> None:
         """A connection is gone."""
@@ -696,10 +764,19 @@ class SimKme(Machine):
             self.hazard()
             self.watch.notices(self, notice)
             self.heard.append(notice)
+            if isinstance(notice, rollback.FreezeLink):
+                self._freeze(notice.hub)
             if isinstance(notice, SearchNeeded):
                 outcome = reconstruct(notice.search)
                 notice.search.wipe()
                 self.do(Searched(notice.number, outcome))
+
+    def _freeze(self, hub: HubName) -> None:
+        """A link is not used until it is enrolled again."""
+        for link_id in [one.link_id for one in self.links.values() if one.hub == hub]:
+            self.frozen.add(link_id)
+            if link_id in self.ends:
+                self.ends[link_id].close()
 
     def _end_of(self, name: HubName) -> LinkEnd | None:
         for end in self.ends.values():

@@ -97,7 +97,16 @@ class Scenario:
     kill_rate: float = 0.0
     outage_rate: float = 0.0
     delay_rate: float = 0.0
+    restore_rate: float = 0.0
+    clone_rate: float = 0.0
+    clock_rate: float = 0.0
+    away_rate: float = 0.0
     tables: tuple[int, int] = (1, 2)
+
+    @property
+    def lives(self) -> bool:
+        """Whether whole machines have a fate of their own; then there is an operator, and slaves fetch."""
+        return any((self.restore_rate, self.clone_rate, self.clock_rate, self.away_rate))
 
     def __post_init__(self) -> None:
         """A scenario that says nothing of itself, or too much for one line, is refused (``ValueError``)."""
@@ -142,6 +151,34 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "machines and pairs cannot be reached, for seconds or minutes, both ways or one; bytes wait",
         outage_rate=0.004,
         delay_rate=0.004,
+    ),
+    "restores": Scenario(
+        "disks of hubs and KMEs are put back from older images: stores, pads, or both",
+        cut_rate=0.02,
+        crash_rate=0.0005,
+        restore_rate=0.01,
+        lifetime=120,
+    ),
+    "clones": Scenario(
+        "a copy of a KME runs beside it for a while, then one of the two is switched off for ever",
+        crash_rate=0.0005,
+        clone_rate=0.003,
+        lifetime=120,
+    ),
+    "clocks": Scenario(
+        "boot-time clocks differ, wall clocks are set ahead and back, machines lose power",
+        crash_rate=0.004,
+        kill_rate=0.001,
+        clock_rate=0.02,
+        lifetime=40,
+    ),
+    "outage": Scenario(
+        "now and then more hubs are away than may be, while one lies",
+        liars=1,
+        lie=spoil,
+        away_rate=0.002,
+        crash_rate=0.0005,
+        tables=(5, 5),
     ),
     "mixed": Scenario(
         "all at once: one hub lies, one is down; cuts, crashes, kills, attacks and bad disks",

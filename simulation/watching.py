@@ -28,6 +28,9 @@ class Watch:
     def restored(self, machine: Machine) -> None:
         """A machine's disk was rolled back, or is another one's copy; it starts from it next."""
 
+    def seen_further(self, machine: Machine) -> None:
+        """Of a KME that was restored or copied: at least k hubs in reach saw it further than it is."""
+
     def committed(self, machine: Machine, changes: Sequence[Change]) -> None:
         """One set is durable."""
 

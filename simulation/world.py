@@ -16,7 +16,17 @@ from simulation.chance import Chance
 from simulation.checkers import Checkers
 from simulation.faults import Faults
 from simulation.liars import Plot
-from simulation.machines import Enrolled, LinkEnd, Machine, PowerLostError, ProcessDiedError, SimHub, SimKme
+from simulation.lives import Lives
+from simulation.machines import (
+    Enrolled,
+    LinkEnd,
+    Machine,
+    PowerLostError,
+    ProcessDiedError,
+    SimHub,
+    SimKme,
+    machine_of,
+)
 from simulation.network import Wire, Wiretap
 from simulation.rules import RuleBrokenError
 from simulation.scenarios import SCENARIOS, Scenario
@@ -37,10 +47,10 @@ from skex.base.ids import (
 from skex.base.secret import Secret
 from skex.crypto import sharing
 from skex.pad.kinds import PadKind
-from skex.protocol import assign, changes, kme, peer, receiver, sender
+from skex.protocol import assign, changes, kme, peer, receiver, rollback, sender
 from skex.protocol.keysets import KeySet
 from skex.wire.context import Purpose
-from skex.wire.peer import KeyRange
+from skex.wire.peer import KeyRange, RevokeReason
 from skex.wire.realm import Hub, HubAttributes, HubStatus, Realm
 
 HUBS: Final = 5
@@ -95,23 +105,25 @@ class World:
         self.faults = Faults(self.chance.fork("faults"), self.scenario, self.tap, self.survived.counts)
         self.weather = Weather(self.chance.fork("weather"), self.scenario, self.survived.counts)
         self.checkers = Checkers(self.realm)
-        for machine in self._machines():
+        self.lives = Lives(self)
+        for machine in self.machines():
             machine.watch = self.checkers
         self.wires: list[tuple[Wire, LinkEnd, LinkEnd]] = []
-        self.restart_at: dict[str, float] = {}
+        self.restart_at: dict[Machine, float] = {}
         self.requests: dict[RequestId, _Request] = {}
         self.delivered: dict[tuple[KmeName, BatchId, int], SaeId] = {}
-        self.free: dict[KmeName, KeySet] = {}
+        self.free: dict[SimKme, KeySet] = {}
         self.ends_at: dict[BatchId, float] = {}
         self.events: list[str] = []
+        self.lives.begin()
         self._enrol()
         self.plot = Plot(self.chance.fork("plot"), self.realm, list(self.hubs)[HUBS - self.scenario.liars :])
         self._cast()
         for one in self.kmes.values():
-            self._start_kme(one)
+            self.start_kme(one)
 
     def clock(self) -> float:
-        """The world's time: boot-time seconds on every machine."""
+        """The world's time, in seconds."""
         return self.time
 
     # ── the set-up ──────────────────────────────────────────────────────────────────────────────
@@ -120,18 +132,20 @@ class World:
         for one, table in zip(self.kmes.values(), self.scenario.tables, strict=True):
             for number, hub in enumerate(self.hubs.values(), 1):
                 kind = PadKind.TABLE if number == table else PadKind.DERIVED
-                link = self._link(KmeName(one.name), HubName(hub.name), kind)
+                link = self.make_link(KmeName(one.name), HubName(hub.name), kind)
                 one.enrol(link)
                 hub.enrol(link)
-                if kind is PadKind.DERIVED:
-                    self.tap.derived.add(link.link_id)
             one.home.commit((changes.RealmAccepted(1, self.realm.to_bytes()),))
 
-    def _link(self, name: KmeName, hub: HubName, kind: PadKind) -> Enrolled:
+    def make_link(self, name: KmeName, hub: HubName, kind: PadKind, number: int = 0) -> Enrolled:
+        """What is in a kit; ``number`` tells those apart that take one another's place."""
         size = 64 if kind is PadKind.DERIVED else TABLE_UNITS * limits.TABLE_UNIT_BYTES
-        chance = self.chance.fork(f"link {name} {hub}")
+        chance = self.chance.fork(f"link {name} {hub}" + (f" {number}" if number else ""))
         material = {direction: chance.randbytes(size) for direction in Direction}
-        return Enrolled(LinkId(chance.randbytes(8)), name, hub, kind, chance.randbytes(64), material)
+        link = Enrolled(LinkId(chance.randbytes(8)), name, hub, kind, chance.randbytes(64), material)
+        if kind is PadKind.DERIVED:
+            self.tap.derived.add(link.link_id)
+        return link
 
     def _cast(self) -> None:
         """Who lies, who is down."""
@@ -159,7 +173,7 @@ class World:
         self.check_everything()
 
     def _set_hazard(self, rate: float) -> None:
-        for machine in self._machines():
+        for machine in self.machines():
             machine.hazard_rate = rate
             if not rate:
                 machine.store_disk.limit(None)
@@ -170,9 +184,12 @@ class World:
         """One thing happens."""
         self.survived.counts["steps"] += 1
         draw = self.chance.random()
-        killed = self.faults.strike([wire for wire, _, _ in self.wires], self._machines()) if faults else None
+        killed = self.faults.strike([wire for wire, _, _ in self.wires], self.machines()) if faults else None
         if killed is not None:
-            self._stop(killed, "is killed", killed.be_killed)
+            self.stop(killed, "is killed", killed.be_killed)
+        if faults:
+            self.lives.step()
+        self.lives.tend(faults=faults)
         try:
             if faults:
                 self.weather.strike(self.time, list(self.kmes), list(self.hubs), self.wires)
@@ -180,15 +197,15 @@ class World:
             if faults and draw < self.scenario.cut_rate:
                 self._cut()
             elif faults and draw < self.scenario.cut_rate + self.scenario.crash_rate:
-                self._crash(self.chance.choice(self._machines()))
+                self._crash(self.chance.choice(self.machines()))
             elif draw < 0.08:
                 self._ask()
             elif draw < 0.20 or not self._carry():
                 self._pass_time()
         except (PowerLostError, ProcessDiedError) as lost:
-            self._end(lost)
+            self.end(lost)
         self._listen()
-        self.checkers.stepped(self.time, self._machines())
+        self.checkers.stepped(self.time, self.machines())
 
     def _carry(self) -> bool:
         """Some bytes arrive somewhere."""
@@ -219,28 +236,29 @@ class World:
     def _pass_time(self) -> None:
         """Until something is due, or a moment; then everybody looks at the clock."""
         self.time += self.chance.choice((0.01, 0.05, 0.3, 1.0))
-        for name, at in list(self.restart_at.items()):
+        for machine, at in list(self.restart_at.items()):
             if at <= self.time:
-                del self.restart_at[name]
-                self._restart(self._machine(name))
+                del self.restart_at[machine]
+                self._restart(machine)
         self.weather.pass_time(self.time, self.wires)
-        for machine in self._machines():
+        for machine in self.machines():
             if machine.running:
                 machine.tick()
         self._dial()
         self._sweep_wires()
 
     def _dial(self) -> None:
-        for one in self.kmes.values():
+        for one in self.lives.kmes:
             for link in one.links.values():
                 hub = self.hubs[link.hub]
                 ready = one.running and hub.running and link.hub not in self.down
                 ready = ready and self.weather.lets_dial(one.name, hub.name, self.time)
+                ready = ready and link.link_id not in one.frozen
                 if ready and link.link_id not in one.ends and self.chance.random() < 0.5:
                     self._connect(one, hub, link)
 
     def _connect(self, one: SimKme, hub: SimHub, link: Enrolled) -> None:
-        if any(wire.open and up.dialled == link.link_id for wire, up, _ in self.wires):
+        if any(wire.open and up.dialled == link.link_id and up.owner is one for wire, up, _ in self.wires):
             return
         wire = Wire(self.tap)
         hub_end = hub.accept(wire)
@@ -256,54 +274,64 @@ class World:
             self.survived.counts["cuts"] += 1
             self._sweep_wires()
 
-    def _end(self, lost: PowerLostError | ProcessDiedError) -> None:
+    def end(self, lost: PowerLostError | ProcessDiedError) -> None:
         """A machine went down while it did something."""
-        machine = self._machine(str(lost))
+        machine = lost.machine
         if isinstance(lost, PowerLostError):
             self._crash(machine)
         elif machine.running:
             self.survived.counts["store faults"] += 1
-            self._stop(machine, f"ends: {lost.__cause__}", machine.be_killed)
+            self.stop(machine, f"ends: {lost.__cause__}", machine.be_killed)
 
     def _crash(self, machine: Machine) -> None:
         if machine.running:
             self.survived.counts["crashes"] += 1
-            self._stop(machine, "loses power", machine.lose_power)
+            self.stop(machine, "loses power", machine.lose_power)
 
-    def _stop(self, machine: Machine, how: str, stop: Callable[[], None]) -> None:
-        self._note(f"{machine.name} {how}")
+    def stop(self, machine: Machine, how: str, stop: Callable[[], None]) -> None:
+        """A machine is gone, in this way, for some seconds."""
+        self.note(f"{machine.label} {how}")
         for wire, kme_end, hub_end in self.wires:
             for end in (kme_end, hub_end):
-                if end.owner.name == machine.name:
+                if machine_of(end) is machine:
                     end.over = True
                     wire.cut()
         stop()
-        self.restart_at[machine.name] = self.time + self.chance.uniform(0.1, 5.0)
+        self.restart_at[machine] = self.time + self.chance.uniform(0.1, 5.0)
         self._sweep_wires()
+
+    def retire(self, one: SimKme) -> None:
+        """A copy or an original is switched off for ever."""
+        self.restart_at.pop(one, None)
+        self.free.pop(one, None)
 
     def _restart(self, machine: Machine) -> None:
         """A daemon that cannot open its store ends again, and is started again."""
         try:
             if isinstance(machine, SimKme):
-                self._start_kme(machine)
+                self.start_kme(machine)
             else:
                 machine.start()
         except StoreFault as fault:
             self.survived.counts["starts failed"] += 1
-            self._stop(machine, f"does not start: {fault.code.name}", machine.be_killed)
+            self.stop(machine, f"does not start: {fault.code.name}", machine.be_killed)
 
-    def _start_kme(self, one: SimKme) -> None:
+    def start_kme(self, one: SimKme) -> None:
         """The reserve is what the store still holds free."""
-        self.requests = {request: what for request, what in self.requests.items() if what.owner != one.name}
+        self.requests = {request: what for request, what in self.requests.items() if what.owner is not one}
         one.start()
-        self.free[KmeName(one.name)] = one.memory.free_keys()
+        self.free[one] = one.memory.free_keys()
+        if one.boots is not None:
+            kept = one.home.store.kept(one.now())
+            ends = {row.batch.batch: row.expires_at for row in kept if row.role is changes.Role.SENDER}
+            self.ends_at |= {batch: one.clock.in_true_time(end) for batch, end in ends.items()}
 
     # ── what applications ask ───────────────────────────────────────────────────────────────────
     def _ask(self) -> None:
-        one = self.chance.choice(list(self.kmes.values()))
+        one = self.chance.choice(self.lives.kmes)
         if not one.running:
             return
-        if self.free[KmeName(one.name)] and self.chance.random() < 0.6:
+        if self.free[one] and self.chance.random() < 0.6:
             self._assign(one)
         else:
             self._establish(one, Purpose.TRAFFIC, self.chance.choice((1, 2, 8, 64)), 32)
@@ -324,16 +352,16 @@ class World:
 
     def _assign(self, one: SimKme) -> None:
         """Take a few keys out of the reserve for a pair of SAEs."""
-        free = self.free[KmeName(one.name)]
+        free = self.free[one]
         self._drop_expired(free)
         if not free:
             return
         first = free.ranges()[0]
         keys = (KeyRange(first.batch, first.first, min(first.count, self.chance.randint(1, 4))),)
         request = RequestId(self.chance.randbytes(16))
-        master, slave = SaeId(f"app@{one.name}"), SaeId(f"app@{self._other(one)}")
+        master, slave = self.app_of(KmeName(one.name)), self.app_of(self._other(one))
         free.remove(keys)
-        self.requests[request] = _Request(one.name, keys, master)
+        self.requests[request] = _Request(one, keys, master)
         one.do(
             assign.AssignKeys(
                 peer=self._other(one),
@@ -344,9 +372,14 @@ class World:
                 purpose="test",
                 lifetime=600,
                 ahead=False,
-                expires_at=self.ends_at[first.batch],
+                expires_at=one.clock.on_boot_clock(self.ends_at[first.batch]),
             )
         )
+
+    @staticmethod
+    def app_of(name: KmeName) -> SaeId:
+        """The one application at each KME."""
+        return SaeId(f"app@{name}")
 
     def _drop_expired(self, free: KeySet) -> None:
         """Of a batch whose maker lost its power before it told, nobody knows the end: it is over."""
@@ -355,18 +388,18 @@ class World:
 
     # ── what the machines tell ──────────────────────────────────────────────────────────────────
     def _listen(self) -> None:
-        for one in self.kmes.values():
+        for one in self.lives.kmes:
             while one.running and one.heard:
                 try:
                     self._hear(one, one.heard.popleft())
                 except (PowerLostError, ProcessDiedError) as lost:
-                    self._end(lost)
+                    self.end(lost)
 
     def _hear(self, one: SimKme, notice: kme.KmeNotice) -> None:
         counts = self.survived.counts
         match notice:
             case sender.Established(batch=batch, made_at=made_at):
-                self.ends_at[batch.batch] = made_at + batch.context.lifetime
+                self.ends_at[batch.batch] = one.clock.in_true_time(made_at + batch.context.lifetime)
                 self._established(one, batch)
             case sender.NotEstablished():
                 counts["not established"] += 1
@@ -378,7 +411,7 @@ class World:
             case assign.Delivered(name, request, keys):
                 self._delivered(one, name, request, keys)
             case assign.NotOffered(_, request):
-                self.free[KmeName(one.name)].add(self.requests.pop(request).keys)
+                self.free[one].add(self.requests.pop(request).keys)
             case assign.AssignmentEnded(_, request):
                 counts["assignments ended"] += 1
                 self.requests.pop(request, None)
@@ -388,23 +421,47 @@ class World:
                     self.survived.blamed.add(hub)
             case receiver.TwoCandidates():
                 raise RuleBrokenError("two batches verified under one id")
-            case peer.Revoked():
-                raise RuleBrokenError("keys were revoked in a world without rollbacks")
+            case peer.Revoked() | rollback.RevokeEverything() | rollback.FreezeLink():
+                self._rolled_back(one, notice)
             case _:
                 pass
+
+    def _rolled_back(
+        self, one: SimKme, notice: peer.Revoked | rollback.RevokeEverything | rollback.FreezeLink
+    ) -> None:
+        """As the key service: revoke every key that is left, and offer none that is revoked."""
+        match notice:
+            case peer.Revoked(role, name, by_peer=by_peer):
+                cause = self.kmes[name] if by_peer else one
+                self.lives.require_cause(cause, "revokes keys")
+                if role is changes.Role.SENDER:
+                    self.free[one] = KeySet()
+                self.survived.counts["revocations"] += 1
+            case rollback.RevokeEverything(code):
+                self.lives.require_cause(one, f"finds a rollback ({code})")
+                self.survived.counts["rollbacks found"] += 1
+                for role, name in dict.fromkeys((role, name) for role, name, _ in one.memory.kept()):
+                    request = RequestId(self.chance.randbytes(16))
+                    one.do(peer.RevokeKeys(role, name, request, RevokeReason.ROLLBACK, None))
+            case rollback.FreezeLink(hub):
+                if not self.hubs[hub].is_liar:
+                    self.lives.require_cause(one, f"has its link with {hub} frozen")
+                self.survived.counts["links frozen"] += 1
 
     def _established(self, one: SimKme, batch: changes.Batch) -> None:
         """Rule 2: deliverable at A only if B durably has it, and equal."""
         self.survived.counts["established"] += 1
         other = self.kmes[batch.peer].memory
         row = other.received.get((KmeName(one.name), batch.batch))
-        if row is None or row.batch.keys != one.memory.sent[batch.peer, batch.batch].batch.keys:
+        if row is None and batch.peer in self.lives.rolled_back:
+            pass  # it had the batch, and lost it: that it had it and what it was is known to the checkers
+        elif row is None or row.batch.keys != one.memory.sent[batch.peer, batch.batch].batch.keys:
             raise RuleBrokenError(f"{batch.batch}: the receiver does not hold what the sender uses")
         if batch.context.threshold != THRESHOLD or len(batch.hubs) < THRESHOLD:
             raise RuleBrokenError(f"{batch.batch}: below the threshold")
         if batch.context.purpose is Purpose.TRAFFIC:
             whole = (KeyRange(batch.batch, 0, batch.context.keys),)
-            self.free[KmeName(one.name)].add(whole)
+            self.free[one].add(whole)
 
     def _deliverable(self, one: SimKme, name: KmeName, request: RequestId, keys: Sequence[KeyRange]) -> None:
         if request not in self.requests:
@@ -426,6 +483,9 @@ class World:
                 if key in self.delivered:
                     raise RuleBrokenError(f"key {index} of {key_range.batch} was delivered twice")
                 self.delivered[key] = what.master
+        self.lives.delivered(one, name, tuple(keys))
+        if {one.name, name} & self.lives.rolled_back:
+            return  # it may be lost or revoked: what was promised is known to the checkers
         if not self.kmes[name].memory.holds(KmeName(one.name), keys):
             raise RuleBrokenError("a delivered key is not held by the receiver")
 
@@ -442,8 +502,9 @@ class World:
     def _flows(self, name: KmeName, goal: int) -> bool:
         if self._delivered_by(name) < goal:
             return False
-        self._drop_expired(self.free[name])
-        return sum(one.count for one in self.free[name].ranges()) >= REFILLED
+        free = self.free[self.kmes[name]]
+        self._drop_expired(free)
+        return sum(one.count for one in free.ranges()) >= REFILLED
 
     def _delivered_by(self, name: KmeName) -> int:
         return sum(1 for owner, _, _ in self.delivered if owner == name)
@@ -457,7 +518,7 @@ class World:
                 if mirror is not None and mirror.batch.keys != row.batch.keys:
                     raise RuleBrokenError(f"{peer_name} holds other keys of {batch}")
         self._check_minority()
-        self.checkers.scan(self._machines())
+        self.checkers.scan(self.machines())
 
     def _check_minority(self) -> None:
         """Rule 3, on what the liars hold: fewer than k shares of a batch fit every secret equally.
@@ -481,13 +542,12 @@ class World:
             self.survived.counts["minorities checked"] += 1
 
     # ── helpers ─────────────────────────────────────────────────────────────────────────────────
-    def _machines(self) -> list[Machine]:
-        return [*self.hubs.values(), *self.kmes.values()]
+    def machines(self) -> list[Machine]:
+        """Every machine that is not switched off for ever."""
+        return [*self.hubs.values(), *self.lives.kmes]
 
-    def _machine(self, name: str) -> Machine:
-        return next(machine for machine in self._machines() if machine.name == name)
-
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Remember what happened, for who asks why a rule broke."""
         self.events = [*self.events[-49:], f"{self.time:10.2f} {text}"]
 
 
@@ -495,6 +555,6 @@ class World:
 class _Request:
     """An assignment that an application waits for."""
 
-    owner: str
+    owner: SimKme
     keys: tuple[KeyRange, ...]
     master: SaeId

@@ -41,6 +41,8 @@ from skex.protocol.sender import Sender, ShareState
 from skex.protocol.session import PrefaceEnd
 from skex.protocol.taking import Taking
 from skex.store.database import Database
+from skex.store.kme import KmeStore
+from skex.store.moments import Moments
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.messages import Confirmation
@@ -446,6 +448,55 @@ def incarnation_ignored(patch: Patch) -> None:
 def delivered_without_witnesses(patch: Patch) -> None:
     """A KME delivers as soon as it started."""
     patch.setattr(KmeCore, "may_deliver", property(lambda _: True))
+
+
+# ── restores, copies, clocks ────────────────────────────────────────────────────────────────────
+def word_of_hubs_ignored(patch: Patch) -> None:
+    """A hub that says "you were further on" counts as connected, like any other."""
+    proved = RollbackWatch._proved
+
+    def deaf(self: RollbackWatch, hub: HubName, *, rolled_back: bool) -> None:
+        del rolled_back
+        proved(self, hub, rolled_back=False)
+
+    patch.setattr(RollbackWatch, "_proved", deaf)
+
+
+def revoked_at_the_peer_only(patch: Patch) -> None:
+    """After a rollback the peer is told to drop all keys; what lies here is left to its lifetime."""
+    take_back = PeerMessages._take_back
+
+    def told(
+        self: PeerMessages, role: Any, name: KmeName, message: Any, *, by_peer: bool, now: float
+    ) -> None:
+        if message.keys is not None or by_peer:
+            take_back(self, role, name, message, by_peer=by_peer, now=now)
+
+    patch.setattr(PeerMessages, "_take_back", told)
+
+
+def age_by_the_wall_clock(patch: Patch) -> None:
+    """How old a key is says the wall clock: its reading now less that at the batch's commit."""
+
+    def at(self: Moments, wall: int) -> int:
+        self._moment += wall - self._wall
+        self._wall = wall
+        return self._moment
+
+    patch.setattr(Moments, "at", at)
+
+
+def boot_clock_stored(patch: Patch) -> None:
+    """The store keeps the ends of lives as the boot-time clock shows them, and reads them back so."""
+    offsets: dict[str, float] = {}  # of each KME, by name
+    load, kept = KmeStore.load, KmeStore.kept
+
+    def first(self: KmeStore, now: float) -> float:
+        moment = self._moments.at(self._wall())
+        return moment + offsets.setdefault(str(self.meta("kme")), now - moment)
+
+    patch.setattr(KmeStore, "load", lambda self, now: load(self, first(self, now)))
+    patch.setattr(KmeStore, "kept", lambda self, now: kept(self, first(self, now)))
 
 
 # ── hubs ────────────────────────────────────────────────────────────────────────────────────────
