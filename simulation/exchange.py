@@ -95,13 +95,13 @@ class Policy:
         """As ``Admission`` says."""
         return self.allowed and bool(sender and receiver) and purpose in Purpose
 
-    def threshold_floor(self, sender: KmeName) -> int:
+    def accepts_threshold(self, sender: KmeName, threshold: int) -> bool:
         """As ``Admission`` says."""
-        return self.floor if sender else 0
+        return bool(sender) and threshold >= self.floor
 
-    def independence_floor(self, sender: KmeName) -> Floor:
+    def accepts_hubs(self, sender: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
         """As ``Admission`` says."""
-        return self.independence if sender else ANYBODY
+        return bool(sender) and self.independence.is_met(hubs, threshold)
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """As ``Admission`` says."""

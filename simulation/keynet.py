@@ -28,6 +28,7 @@ from skex.keys.reserve import Reserve
 from skex.keys.service import Delivery, Keys
 from skex.keys.settings import KeySettings
 from skex.keys.suspended import Suspensions
+from skex.policy.decisions import Decision, Place
 from skex.protocol import hub, kme, peer, traffic
 from skex.protocol.changes import BatchDropped, Change, LinkFrozen, RealmAccepted, Role
 from skex.protocol.quota import Quota, Rate
@@ -39,6 +40,7 @@ from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
 from skex.wire.independence import ANYBODY, Floor
 from skex.wire.peer import KeyRange
+from skex.wire.realm import HubAttributes
 
 _PLENTY = Quota(Rate(1e9, 1e9), Rate(1e9, 1e9))
 _EPOCH = 1_700_000_000
@@ -112,6 +114,7 @@ class Heard:
     delivered: list[tuple[SaeId, KmeName, tuple[uuid.UUID, ...], bool]] = field(default_factory=list)
     lost: list[tuple[SaeId, KmeName, tuple[uuid.UUID, ...], bool]] = field(default_factory=list)
     refused: list[tuple[SaeId, str, str]] = field(default_factory=list)
+    rules: list[str] = field(default_factory=list)
     sent: list[messages.Message] = field(default_factory=list)
     turns: list[tuple[ReserveMarks, Turn]] = field(default_factory=list)
 
@@ -259,6 +262,7 @@ class NetKme:
         self.store.commit(((RealmAccepted(1, net.realm.to_bytes()),),))
         self.heard_here = Heard()
         self.allowed: Callable[[SaeId, SaeId], bool] = lambda _caller, _other: True
+        self.purposes_denied: set[str | None] = set()
         self.demanded: Callable[[Requirements], Requirements] = lambda asked: asked
         self.accepts = True
         self.reserve_age = math.inf
@@ -366,15 +370,23 @@ class NetKme:
         """Everybody may."""
         return sender != receiver_name and purpose in Purpose
 
+    def independence_floor(self, name: KmeName) -> Floor:
+        """Nobody minds who is behind hubs."""
+        del name
+        return ANYBODY
+
     def threshold_floor(self, name: KmeName) -> int:
         """Two."""
         del name
         return 2
 
-    def independence_floor(self, sender: KmeName) -> Floor:
-        """Nobody minds who is behind hubs."""
-        del sender
-        return ANYBODY
+    def accepts_threshold(self, sender: KmeName, threshold: int) -> bool:
+        """As ``Admission`` says."""
+        return bool(sender) and threshold >= 2
+
+    def accepts_hubs(self, sender: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
+        """As ``Admission`` says."""
+        return bool(sender) and threshold <= len(hubs)
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """As what is held says."""
@@ -392,13 +404,30 @@ class NetKme:
         """Qualified names only."""
         return SaeId(name)
 
-    def may_take_new(self, caller: SaeId, slave: SaeId, number: int, key_bytes: int, purpose: str) -> bool:
+    def may_take_new(
+        self,
+        caller: SaeId,
+        slave: SaeId,
+        number: int,
+        key_bytes: int,
+        purpose: str,
+        *,
+        slaves: int = 1,
+        lifetime: int | None = None,
+    ) -> Decision:
         """As the test says."""
-        return bool(number and key_bytes and purpose) and self.allowed(caller, slave)
+        del lifetime
+        return self._decided(caller, slave, bool(number and key_bytes and purpose and slaves))
 
-    def may_take_by_id(self, caller: SaeId, master: SaeId) -> bool:
+    def may_take_by_id(
+        self, caller: SaeId, master: SaeId, number: int = 1, purpose: str | None = None
+    ) -> Decision:
         """As the test says."""
-        return self.allowed(caller, master)
+        return self._decided(caller, master, number >= 0 and purpose not in self.purposes_denied)
+
+    def _decided(self, caller: SaeId, other: SaeId, allowed: bool) -> Decision:  # noqa: FBT001  # what the test says
+        verdict = allowed and self.allowed(caller, other)
+        return Decision(verdict, "sae.allow.test", "as the test says", Place.SAE)
 
     def demands(self, name: KmeName, asked: Requirements) -> Requirements:
         """As the test says."""
@@ -420,9 +449,13 @@ class NetKme:
         one = delivery
         self.heard_here.lost.append((one.caller, one.peer, one.key_ids, one.new))
 
-    def refused(self, caller: SaeId, other: str, code: Any, *, new: bool) -> None:
+    def refused(
+        self, caller: SaeId, others: Sequence[SaeId], code: Any, *, new: bool, why: Decision | None
+    ) -> None:
         """Remember it."""
         del new
+        self.heard_here.rules.append("" if why is None else why.rule)
+        other = ", ".join(others)
         self.heard_here.refused.append((caller, other, code.name))
 
     def reserve_turned(self, marks: ReserveMarks, turn: Turn) -> None:

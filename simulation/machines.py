@@ -60,10 +60,9 @@ from skex.store.links import EnrolledLink
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
-from skex.wire.independence import ANYBODY, Floor
 from skex.wire.peer import KeyRange
 from skex.wire.preface import Parties
-from skex.wire.realm import Realm
+from skex.wire.realm import HubAttributes, Realm
 
 COMMIT_HAZARD: Final = 4
 """A commit is several writes: that much likelier a place for the power to go than a single effect."""
@@ -675,15 +674,13 @@ class SimKme(Machine):
         """Everybody may."""
         return sender != receiver and purpose in Purpose
 
-    def threshold_floor(self, sender: KmeName) -> int:
-        """No lower than the realm's own."""
-        del sender
-        return 2
+    def accepts_threshold(self, sender: KmeName, threshold: int) -> bool:
+        """As ``Admission`` says."""
+        return bool(sender) and threshold >= 2
 
-    def independence_floor(self, sender: KmeName) -> Floor:
-        """Nobody minds who is behind hubs."""
-        del sender
-        return ANYBODY
+    def accepts_hubs(self, sender: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
+        """As ``Admission`` says."""
+        return bool(sender) and threshold <= len(hubs)
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """There is always room."""

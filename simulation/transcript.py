@@ -56,9 +56,8 @@ from skex.protocol.taking import Taking
 from skex.wire import messages
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import CompactContext, Purpose
-from skex.wire.independence import ANYBODY, Floor
 from skex.wire.preface import Marks, Parties
-from skex.wire.realm import Realm
+from skex.wire.realm import HubAttributes, Realm
 
 Carry = Callable[[str, Direction, bytes], None]
 """What a node does with bytes that it sends: the connection's name, the direction, the bytes."""
@@ -341,15 +340,13 @@ class KmeNode(Node):
         """As ``Admission`` says."""
         return sender != receiver and purpose in Purpose
 
-    def threshold_floor(self, sender: KmeName) -> int:
+    def accepts_threshold(self, sender: KmeName, threshold: int) -> bool:
         """As ``Admission`` says."""
-        del sender
-        return 2
+        return bool(sender) and threshold >= 2
 
-    def independence_floor(self, sender: KmeName) -> Floor:
-        """Nobody minds who is behind hubs."""
-        del sender
-        return ANYBODY
+    def accepts_hubs(self, sender: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
+        """As ``Admission`` says."""
+        return bool(sender) and threshold <= len(hubs)
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """As ``Admission`` says."""

@@ -38,10 +38,9 @@ from skex.wire import messages, peer
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.codec import Fields, decode, encode
 from skex.wire.context import CompactContext, Purpose
-from skex.wire.independence import ANYBODY, Floor
 from skex.wire.messages import encode_message
 from skex.wire.peer import Envelope, KeyRange, PeerDirection, decode_peer_message, encode_peer_message
-from skex.wire.realm import Realm
+from skex.wire.realm import HubAttributes, Realm
 from tests.vectors.machines import OneEnd, OneMachine, batch_id, message_of
 from tests.vectors.reading import Case, cases, data_of, label, load, named
 
@@ -252,11 +251,11 @@ class Port:
     def may_establish(self, a: KmeName, b: KmeName, purpose: Purpose) -> bool:
         return True
 
-    def threshold_floor(self, a: KmeName) -> int:
-        return 2
+    def accepts_threshold(self, a: KmeName, threshold: int) -> bool:
+        return bool(a) and threshold >= 2
 
-    def independence_floor(self, a: KmeName) -> Floor:
-        return ANYBODY
+    def accepts_hubs(self, a: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
+        return bool(a) and threshold <= len(hubs)
 
     def has_room(self, a: KmeName, context: CompactContext) -> bool:
         return True

@@ -213,8 +213,8 @@ class Admission(Port):
     def may_establish(self, a: KmeName, b: KmeName, purpose: Purpose) -> bool:
         return bool(self._state["allowed"])
 
-    def threshold_floor(self, a: KmeName) -> int:
-        return int(self._state["floor"])
+    def accepts_threshold(self, a: KmeName, threshold: int) -> bool:
+        return threshold >= int(self._state["floor"])
 
     def has_room(self, a: KmeName, context: CompactContext) -> bool:
         return bool(self._state["room"])

@@ -189,7 +189,9 @@ KEYS_ASSIGNED: Final = _kind(
 KEYS_DELIVERED: Final = _kind(
     _K, "keys-delivered", "Keys were handed to an SAE.", {**_REQUEST, "as": WORD, "others": NAMES}
 )
-KEYS_REFUSED: Final = _kind(_K, "keys-refused", "A request for keys was refused.", _REQUEST, sampled=True)
+KEYS_REFUSED: Final = _kind(
+    _K, "keys-refused", "A request for keys was refused.", {**_REQUEST, "as": WORD}, sampled=True
+)
 KEYS_EXPIRED: Final = _kind(_K, "keys-expired", "Keys expired unused.", {"keys": COUNT}, important=False)
 KEYS_REVOKED: Final = _kind(_K, "keys-revoked", "Keys were revoked.", {"keys": COUNT, "reason": TEXT})
 KEYS_VOIDED: Final = _kind(_K, "keys-voided", "Keys were given up before delivery.", {"keys": COUNT})
@@ -307,7 +309,11 @@ DUAL_CONTROL_REFUSED: Final = _kind(
     _C, "dual-control-refused", "A command needs a second person, and there was none.", {"command": WORD}
 )
 AUTHORISATION_FAILED: Final = _kind(
-    _C, "authorisation-failed", "Something was asked for that is not allowed.", {"what": WORD}, sampled=True
+    _C,
+    "authorisation-failed",
+    "Something was asked for that is not allowed.",
+    {"what": WORD, "note": TEXT},
+    sampled=True,
 )
 AUTHENTICATION_FAILED: Final = _kind(
     _C,

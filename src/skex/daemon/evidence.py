@@ -12,10 +12,13 @@ from typing import Final
 from skex.audit import events
 from skex.audit.events import Event, Kind, Verdict
 from skex.audit.fields import Actor, ActorKind, Digest, Subject, SubjectKind
+from skex.base import codes
 from skex.base.errors import LocalBug, SkexError
 from skex.base.ids import Direction, RealmName
 from skex.enrol.kit import KitHeader
 from skex.pad.kinds import PadKind
+from skex.policy import language
+from skex.policy.evaluate import PolicySet
 from skex.wire.realm import Realm
 
 
@@ -49,6 +52,14 @@ def backup_made(backup_id: bytes, actor: Actor) -> Event:
 def store_migrated(before: int, after: int) -> Event:
     """The store has another schema from now on."""
     return Event(events.STORE_MIGRATED, details={"before": before, "after": after})
+
+
+_MISTAKES: Final = frozenset({codes.POLICY_SYNTAX, codes.POLICY_INVALID})
+
+
+def _digest(policy: PolicySet) -> Digest:
+    """The policy's version, as records have it."""
+    return Digest(language.render(policy.policy).encode())
 
 
 class Evidence:
@@ -85,6 +96,29 @@ class Evidence:
     def backed_up(self, backup_id: bytes) -> None:
         """A backup is about to be written: state leaves this home."""
         self._emit(backup_made(backup_id, self._actor))
+
+    def policy_changed(self, before: PolicySet, after: PolicySet) -> None:
+        """Another policy is in force, everywhere at once."""
+        digests = {"before": _digest(before), "after": _digest(after)}
+        self._emit(Event(events.POLICY_CHANGED, self._actor, details=digests))
+
+    @contextmanager
+    def of_refused_policies(self) -> Iterator[None]:
+        """Record that a policy is refused meanwhile, and for which mistakes."""
+        try:
+            yield
+        except SkexError as error:
+            note = {"note": error.detail} if error.code in _MISTAKES else {}
+            self._emit(
+                Event(
+                    events.POLICY_REJECTED,
+                    self._actor,
+                    verdict=Verdict.REFUSED,
+                    cause=error.code,
+                    details=note,
+                )
+            )
+            raise
 
     @contextmanager
     def of_refusals(self, kind: Kind, *subjects: Subject) -> Iterator[None]:

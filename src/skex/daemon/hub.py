@@ -25,6 +25,7 @@ from skex.daemon.strangers import STRANGERS, Strangers
 from skex.enrol.links import PadSealing
 from skex.pad.files import FileSystem
 from skex.pad.forecast import Thresholds
+from skex.policy.decisions import Decision
 from skex.protocol import hub, traffic
 from skex.protocol.changes import Change
 from skex.protocol.connection import Connection
@@ -153,7 +154,10 @@ class HubDaemon:
         low_pads: Thresholds,
         failed: Callable[[BaseException], None],
         connections_max: int = CONNECTIONS,
+        why: Callable[[hub.RefusedRequest], Decision | None] = lambda _notice: None,
     ) -> None:
+        """``why`` is what policy decided of a request that was just refused, for the audit log."""
+        self._why = why
         self.name = name
         self.metrics = HubMetrics()
         self._connections_max = _affordable(connections_max)
@@ -379,7 +383,7 @@ class HubDaemon:
 
     def heard(self, notice: hub.HubNotice) -> None:
         """Count what the relay tells; refusals are for the operator."""
-        event = record.of_hub(notice)
+        event = record.of_hub(notice, self._why)
         if event is not None:
             self._emit(event)
         match notice:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from skex.base import codes
 from skex.base.ids import BatchId, KmeName, SaeId
 from skex.keys.api import Cryptoperiod, Requirements
 from skex.policy import ports
+from skex.policy.decisions import Decision
 from skex.policy.evaluate import Held
 from skex.policy.ports import ActivePolicy
 from skex.policy.rules import Direction
 from skex.policy.rules import Role as SaeRole
 from skex.policy.wording import NUMBER_MAX
-from skex.protocol import kme, peer, receiver
+from skex.protocol import kme, peer, receiver, sender
 from skex.protocol.changes import Role
 from skex.store.batches import KeptBatch
 from skex.wire.claim import ClaimClass
@@ -41,10 +43,10 @@ class Holdings:
             case receiver.BatchAccepted(batch) if batch.context.purpose is Purpose.TRAFFIC:
                 context = batch.context
                 self._of(batch.peer)[batch.batch] = context.keys * context.key_bytes
-            case receiver.BatchExpired(sender, batch_id) | receiver.BatchSettled(sender, batch_id, False):
-                self._of(sender).pop(batch_id, None)
-            case peer.Revoked(Role.RECEIVER, sender, None):
-                self._batches.pop(sender, None)
+            case receiver.BatchExpired(name, batch_id) | receiver.BatchSettled(name, batch_id, False):
+                self._of(name).pop(batch_id, None)
+            case peer.Revoked(Role.RECEIVER, name, None):
+                self._batches.pop(name, None)
             case _:
                 pass
 
@@ -63,13 +65,36 @@ class KeyPermissions:
         """The qualified id of an alias or of a qualified id."""
         return self._sae.resolve(name)
 
-    def may_take_new(self, caller: SaeId, slave: SaeId, number: int, key_bytes: int, purpose: str) -> bool:
-        """Whether ``caller`` may be master of keys for ``slave``."""
-        return self._sae.may_take_new(caller, slave, number, key_bytes, purpose).allowed
+    def may_take_new(
+        self,
+        caller: SaeId,
+        slave: SaeId,
+        number: int,
+        key_bytes: int,
+        purpose: str,
+        *,
+        slaves: int = 1,
+        lifetime: int | None = None,
+    ) -> Decision:
+        """Whether ``caller`` may be master of keys for ``slave``, which is one of ``slaves``."""
+        return self._sae.may_take_new(
+            caller, slave, number, key_bytes, purpose, slaves=slaves, lifetime=lifetime
+        )
 
-    def may_take_by_id(self, caller: SaeId, master: SaeId) -> bool:
+    def may_take_by_id(
+        self, caller: SaeId, master: SaeId, number: int = 1, purpose: str | None = None
+    ) -> Decision:
         """Whether ``caller`` may take keys of which ``master`` is master."""
-        return self._sae.may_take_by_id(caller, master).allowed
+        return self._sae.may_take_by_id(caller, master, number, purpose)
+
+    def rule_against(self, notice: sender.NotEstablished) -> str:
+        """The rule by which this KME made no batch, empty where it was not policy."""
+        bounds = self._active.current.kme.bounds(notice.peer, Direction.TO_PEER)
+        if notice.batch is not None:
+            return ""
+        if notice.code is codes.REALM_BELOW_FLOOR:
+            return bounds.minimum_threshold.rule
+        return bounds.minimum_effective_threshold.rule if notice.code is codes.HUBS_NOT_INDEPENDENT else ""
 
     def demands(self, peer_name: KmeName, asked: Requirements) -> Requirements:
         """The stricter of policy and request."""

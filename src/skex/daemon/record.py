@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
@@ -16,6 +16,7 @@ from skex.keys.explaining import reason_word
 from skex.keys.filling import ReserveMarks
 from skex.keys.health import Turn
 from skex.keys.service import Delivery
+from skex.policy.decisions import Decision
 from skex.protocol import hub, kme, peer, realm, receiver, rollback, sender
 from skex.protocol.changes import Batch
 from skex.wire.claim import Claim, Enrolment, Randomness
@@ -118,15 +119,22 @@ class KeyRecord:
             )
         )
 
-    def refused(self, caller: SaeId, other: str, code: ErrorCode, *, new: bool) -> None:
-        """A request was refused."""
-        del other, new
+    def refused(
+        self, caller: SaeId, others: Sequence[SaeId], code: ErrorCode, *, new: bool, why: Decision | None
+    ) -> None:
+        """A request was refused; where policy did it, by which rule and why."""
         self._emit(
             Event(
                 events.KEYS_REFUSED,
                 actor=Actor(ActorKind.SAE, caller),
+                subjects=tuple(Subject.sae(one) for one in others),
                 verdict=Verdict.REFUSED,
+                rule="" if why is None else why.rule,
                 cause=code,
+                details={
+                    "as": EndWord.MASTER if new else EndWord.SLAVE,
+                    **({} if why is None else {"note": why.reason}),
+                },
             )
         )
 
@@ -136,10 +144,32 @@ class KeyRecord:
         self._emit(Event(kind, subjects=(Subject.kme(marks.peer),), details={"keys": turn.keys}))
 
 
-def of_kme(notice: kme.KmeNotice, links: Mapping[HubName, LinkId]) -> Event | None:
+class PeerAsked(Enum):
+    """What a peer was refused, as audit records name it."""
+
+    BATCH = "batch"
+    ASSIGNMENT = "assignment"
+
+
+def refused_peer(name: KmeName, what: PeerAsked, decision: Decision) -> Event:
+    """A peer asked for what this KME's policy forbids; it learns no more than that."""
+    return Event(
+        events.AUTHORISATION_FAILED,
+        actor=Actor(ActorKind.KME, name),
+        verdict=Verdict.REFUSED,
+        rule=decision.rule,
+        details={"what": what, "note": decision.reason},
+    )
+
+
+def of_kme(
+    notice: kme.KmeNotice,
+    links: Mapping[HubName, LinkId],
+    rule_against: Callable[[sender.NotEstablished], str] = lambda _notice: "",
+) -> Event | None:
     """The record of a notice of a KME's machines, if it is of consequence.
 
-    ``links`` are this KME's own, by their hubs.
+    ``links`` are this KME's own, by their hubs; ``rule_against`` is the rule by which it made no batch.
     """
     event: Event | None = None
     match notice:
@@ -148,7 +178,8 @@ def of_kme(notice: kme.KmeNotice, links: Mapping[HubName, LinkId]) -> Event | No
         case receiver.BatchAccepted(batch):
             event = _batch(events.BATCH_ESTABLISHED, batch, links)
         case sender.NotEstablished(peer=name, code=code):
-            event = Event(events.BATCH_FAILED, subjects=(Subject.kme(name),), cause=code)
+            rule = rule_against(notice)
+            event = Event(events.BATCH_FAILED, subjects=(Subject.kme(name),), rule=rule, cause=code)
         case receiver.HubBlamed(hub=name, batch=batch_id):
             subjects = (Subject.hub(name), Subject.batch(batch_id))
             details = {"blame": BlameWord[notice.blame.name]}
@@ -245,16 +276,24 @@ def realm_changed(later: Realm, actor: Actor = SYSTEM) -> Event:
     return Event(events.REALM_CHANGED, actor, (Subject.realm(later.name),), details=details)
 
 
-def of_hub(notice: hub.HubNotice) -> Event | None:
-    """The record of a notice of a hub's relay, if it is of consequence."""
+def of_hub(
+    notice: hub.HubNotice, why: Callable[[hub.RefusedRequest], Decision | None] = lambda _notice: None
+) -> Event | None:
+    """The record of a notice of a hub's relay, if it is of consequence. ``why`` is what policy decided."""
     match notice:
-        case hub.RefusedRequest(sender=name, code=code):
+        case hub.RefusedRequest(sender=name, code=code, receiver=receiver_name):
+            decision = why(notice)
             return Event(
                 events.AUTHORISATION_FAILED,
                 actor=Actor(ActorKind.KME, name),
+                subjects=() if receiver_name is None else (Subject.kme(receiver_name),),
                 verdict=Verdict.REFUSED,
+                rule="" if decision is None else decision.rule,
                 cause=code,
-                details={"what": notice.request},
+                details={
+                    "what": notice.request,
+                    "note": notice.reason.value if decision is None else decision.reason,
+                },
             )
         case _:
             return None

@@ -86,6 +86,7 @@ async def _run(
         stored=store.links(),
         policy=relay_policy,
         floor=relay_policy.floor,
+        why=relay_policy.why,
         pads=DiskFileSystem(config.home / PADS_DIRECTORY),
         sealing=store.sealer,
         emit=recording.emit,
@@ -155,11 +156,14 @@ class _Operator:
 
     async def _reload(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take in another policy, whole or not at all, and links that changed."""
-        self._policy.replace(load_policy(self._config.policy))
-        self._recording.set_policy(self._policy.current.digest)
-        self._recording.emit(Event(events.POLICY_CHANGED))
-        await self._daemon.reload_links()
-        return {"reloaded": True}
+        evidence, before = self._evidence(), self._policy.current
+        with evidence.of_refused_policies():
+            policy = load_policy(self._config.policy)
+        await self._daemon.reload_links()  # may fail; nothing behind it does
+        self._policy.replace(policy)
+        self._recording.set_policy(policy.digest)
+        evidence.policy_changed(before, policy)
+        return {"policy": policy.digest, "before": before.digest}
 
     async def _backup(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Hand out the state of enrolment for a backup; the record of it comes first."""

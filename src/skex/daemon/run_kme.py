@@ -60,7 +60,7 @@ from skex.keys.held import HeldKeys
 from skex.keys.reserve import Reserve
 from skex.keys.service import Keys
 from skex.keys.suspended import Suspensions
-from skex.policy.ports import ActivePolicy, KmeAdmission, KmeAssignPolicy
+from skex.policy.ports import ActivePolicy, KmeAdmission, KmeAssignPolicy, Told
 from skex.protocol import kme, receiver
 from skex.protocol.kme import KmeCore, KmeState, Ports
 from skex.protocol.peer import Identity
@@ -107,7 +107,7 @@ class _Composition:
         self._emit = self._recording.emit
         self._policy = ActivePolicy(load_policy(config.policy))
         self._recording.set_policy(self._policy.current.digest)
-        permissions = KeyPermissions(self._policy)
+        permissions = self._permissions = KeyPermissions(self._policy)
         now = clock.now()
         state, kept = store.load(now), store.kept(now)
         self._realm_name = _realm_name(state)
@@ -191,10 +191,13 @@ class _Composition:
         ports = Ports(
             claims=claims,
             commits=store,
-            admission=KmeAdmission(self._policy, holdings, claims),
-            assign_policy=KmeAssignPolicy(self._policy),
+            admission=KmeAdmission(self._policy, holdings, claims, self._refused(record.PeerAsked.BATCH)),
+            assign_policy=KmeAssignPolicy(self._policy, self._refused(record.PeerAsked.ASSIGNMENT)),
         )
         return KmeCore(identity, ports, self._config.threshold_floor, state, now)
+
+    def _refused(self, what: record.PeerAsked) -> Told:
+        return lambda name, decision: self._emit(record.refused_peer(name, what, decision))
 
     def _realms(self) -> Iterable[Realm]:
         realms = self.core.trust.realms(clock.now())
@@ -269,7 +272,7 @@ class _Composition:
 
     # ── hearing ─────────────────────────────────────────────────────────────────────────────────
     def _hear(self, notice: kme.KmeNotice) -> None:
-        event = record.of_kme(notice, self.daemon.links.by_hub)
+        event = record.of_kme(notice, self.daemon.links.by_hub, self._permissions.rule_against)
         if event is not None:
             self._emit(event)
         if isinstance(notice, receiver.HubBlamed):
@@ -364,15 +367,17 @@ class _Composition:
     async def _reload(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take in another policy and the door's certificates, both or nothing, and links that changed."""
         del arguments
-        policy = load_policy(self._config.policy)
-        if self._door is not None:
-            self._door.renew(self._door_context())
-        await self.daemon.reload_links()
-        before = self._policy.current.digest
+        evidence, before = Evidence(self._emit, operator(caller())), self._policy.current
+        with evidence.of_refused_policies():
+            policy = load_policy(self._config.policy)
+        context = None if self._door is None else self._door_context()
+        await self.daemon.reload_links()  # may fail; nothing behind it does
+        if self._door is not None and context is not None:
+            self._door.renew(context)
         self._policy.replace(policy)
         self._recording.set_policy(policy.digest)
-        self._emit(Event(events.POLICY_CHANGED))
-        return {"policy": policy.digest, "before": before}
+        evidence.policy_changed(before, policy)
+        return {"policy": policy.digest, "before": before.digest}
 
     async def _reserve(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Switch the filling of reserves on or off, or drain one."""

@@ -94,6 +94,11 @@ class Claimed:
         return tuple(place.range for place in self.places)
 
     @property
+    def purposes(self) -> frozenset[str]:
+        """Every purpose for which one of them was assigned."""
+        return frozenset(place.record.assigned.purpose for place in self.places)
+
+    @property
     def purpose(self) -> str:
         """The label under which they were assigned; that of the first, where assignments differ."""
         return self.places[0].record.assigned.purpose if self.places else ""

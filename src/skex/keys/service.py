@@ -27,6 +27,7 @@ from skex.keys.orders import Kind, Pair
 from skex.keys.settings import KeySettings
 from skex.keys.supply import Supply
 from skex.keys.upkeep import Upkeep
+from skex.policy.decisions import DEFAULT, Decision, Place
 from skex.protocol.changes import Role
 from skex.protocol.establishment import key_id
 from skex.wire.peer import KeyRange
@@ -52,11 +53,23 @@ class SaePolicy(Protocol):
     def resolve(self, name: str) -> SaeId:
         """The qualified id of an alias or of a qualified id. Raises ``Refused`` (name-invalid)."""
 
-    def may_take_new(self, caller: SaeId, slave: SaeId, number: int, key_bytes: int, purpose: str) -> bool:
-        """Whether ``caller`` may be master of keys for ``slave``."""
+    def may_take_new(
+        self,
+        caller: SaeId,
+        slave: SaeId,
+        number: int,
+        key_bytes: int,
+        purpose: str,
+        *,
+        slaves: int = 1,
+        lifetime: int | None = None,
+    ) -> Decision:
+        """Whether ``caller`` may be master of keys for ``slave``, which is one of ``slaves``."""
 
-    def may_take_by_id(self, caller: SaeId, master: SaeId) -> bool:
-        """Whether ``caller`` may take keys of which ``master`` is master."""
+    def may_take_by_id(
+        self, caller: SaeId, master: SaeId, number: int = 1, purpose: str | None = None
+    ) -> Decision:
+        """Whether ``caller`` may take keys of which ``master`` is master, for the purpose they have."""
 
     def demands(self, peer: KmeName, asked: Requirements) -> Requirements:
         """What is demanded of a key with ``peer``: the stricter of policy and request."""
@@ -94,11 +107,21 @@ class KeyEvents(Protocol):
     def lost(self, delivery: Delivery) -> None:
         """A delivery was committed, but the caller had gone meanwhile: nobody gets these keys."""
 
-    def refused(self, caller: SaeId, other: str, code: ErrorCode, *, new: bool) -> None:
-        """A request was refused with ``code``."""
+    def refused(
+        self, caller: SaeId, others: Sequence[SaeId], code: ErrorCode, *, new: bool, why: Decision | None
+    ) -> None:
+        """A request was refused with ``code``; ``why`` is what policy decided, where it did."""
 
     def reserve_turned(self, marks: ReserveMarks, turn: Turn) -> None:
         """A reserve became starved, or is so no more."""
+
+
+class _Forbidden(Refused):
+    """What policy refuses; the caller learns no more than the code."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(codes.NOT_AUTHORISED)
+        self.decision = decision
 
 
 _Given: TypeAlias = tuple[tuple[DeliveredKey, ...], Delivery]
@@ -163,10 +186,12 @@ class Keys:
         """See ``KeyService``."""
         settings, target = self._settings, kme_of(slave)
         asked = Requirements()
-        if not self._is_permitted(caller, (slave,), 1, settings.key_bytes, asked.purpose):
-            raise self._refusal(caller, slave, codes.NOT_AUTHORISED, new=True)
+        try:
+            self._require_permission(caller, (slave,), 1, settings.key_bytes, asked)
+        except Refused as refused:
+            raise self._refusal(caller, (slave,), refused, new=True) from refused
         if target == self._name:
-            raise self._refusal(caller, slave, codes.SLAVES_UNSUPPORTED, new=True)
+            raise self._refusal(caller, (slave,), Refused(codes.SLAVES_UNSUPPORTED), new=True)
         pair = self._pair(caller, (slave,), settings.key_bytes, asked)
         stored = self._engine.reserve.available(pair.kind, self._engine.now()) + self._blocks.depth(pair)
         return PairStatus(
@@ -197,8 +222,7 @@ class Keys:
             order = self._order(caller, slaves, number, key_bytes, requirements)
             given = await self._make(order)
         except Refused as refused:
-            others = ", ".join(slaves[: limits.SLAVES])
-            raise self._refusal(caller, others, refused.code, new=True) from refused
+            raise self._refusal(caller, slaves[: limits.SLAVES], refused, new=True) from refused
         settings = self._settings
         if key_bytes == settings.key_bytes:
             self.filling.add(
@@ -224,8 +248,7 @@ class Keys:
         if not slaves or len(slaves) > settings.slaves_max or len(set(slaves)) != len(slaves):
             raise Refused(codes.SLAVES_UNSUPPORTED)
         _check_bounds(asked)
-        if not self._is_permitted(caller, slaves, number, key_bytes, asked.purpose):
-            raise Refused(codes.NOT_AUTHORISED)
+        self._require_permission(caller, slaves, number, key_bytes, asked)
         if {kme_of(slave) for slave in slaves} != {kme_of(slaves[0])} or kme_of(slaves[0]) == self._name:
             raise Refused(codes.SLAVES_UNSUPPORTED)
         if not self._engine.core.may_deliver:
@@ -234,12 +257,28 @@ class Keys:
             raise Refused(codes.KEYS_SUSPENDED)
         return _Order(self._pair(caller, slaves, key_bytes, asked), number)
 
-    def _is_permitted(
-        self, caller: SaeId, slaves: Sequence[SaeId], number: int, key_bytes: int, purpose: str
-    ) -> bool:
-        return kme_of(caller) == self._name and all(
-            self.policy.may_take_new(caller, slave, number, key_bytes, purpose) for slave in slaves
-        )
+    def _require_permission(
+        self, caller: SaeId, slaves: Sequence[SaeId], number: int, key_bytes: int, asked: Requirements
+    ) -> None:
+        """Raises ``Refused`` (not-authorised)."""
+        self._require_own(caller)
+        for slave in slaves:
+            decision = self.policy.may_take_new(
+                caller,
+                slave,
+                number,
+                key_bytes,
+                asked.purpose,
+                slaves=len(slaves),
+                lifetime=asked.lifetime,
+            )
+            if not decision:
+                raise _Forbidden(decision)
+
+    def _require_own(self, caller: SaeId) -> None:
+        if kme_of(caller) != self._name:
+            reason = f"{caller} is no SAE of {self._name}"
+            raise _Forbidden(Decision(allowed=False, rule=DEFAULT, reason=reason, place=Place.SAE))
 
     def _pair(self, caller: SaeId, slaves: Sequence[SaeId], key_bytes: int, asked: Requirements) -> Pair:
         target, usual = kme_of(slaves[0]), self._settings.lifetime
@@ -330,6 +369,7 @@ class Keys:
             self._check_by_id(caller, master, len(key_ids))
             may_take = self._engine.core.peer_messages.assignee.may_take
             claimed = self._engine.held.claim(caller, master, key_ids, may_take)
+            self._check_purposes(claimed)
             given = await hand_over(
                 self._engine.spawn,
                 f"delivery to {caller}",
@@ -337,16 +377,27 @@ class Keys:
                 self._lost,
             )
         except Refused as refused:
-            raise self._refusal(caller, master, refused.code, new=False) from refused
+            raise self._refusal(caller, (master,), refused, new=False) from refused
         return self._given(*given)
 
     def _check_by_id(self, caller: SaeId, master: SaeId, number: int) -> None:
-        if kme_of(caller) != self._name or not self.policy.may_take_by_id(caller, master):
-            raise Refused(codes.NOT_AUTHORISED)
+        self._require_own(caller)
+        decision = self.policy.may_take_by_id(caller, master, number)
+        if not decision:
+            raise _Forbidden(decision)
         if not 1 <= number <= self._settings.per_request_max:
             raise Refused(codes.NUMBER_UNSUPPORTED, f"{number} ids")
         if not self._engine.core.may_deliver:
             raise Refused(codes.NOT_READY)
+
+    def _check_purposes(self, claimed: Claimed) -> None:
+        """Policy may have changed since the keys were assigned for what they are for."""
+        for purpose in claimed.purposes:
+            number = len(claimed.key_ids)
+            decision = self.policy.may_take_by_id(claimed.caller, claimed.master, number, purpose)
+            if not decision:
+                self._engine.held.unclaim(claimed)
+                raise _Forbidden(decision)
 
     async def _hand_out(self, claimed: Claimed, wanted: Wanted) -> _Given:
         secrets = await self._engine.hand_out(claimed, wanted)
@@ -376,9 +427,10 @@ class Keys:
         wipe(key.key for key in keys)
         self._events.lost(delivery)
 
-    def _refusal(self, caller: SaeId, other: str, code: ErrorCode, *, new: bool) -> Refused:
-        self._events.refused(caller, other, code, new=new)
-        return Refused(code)
+    def _refusal(self, caller: SaeId, others: Sequence[SaeId], refused: Refused, *, new: bool) -> Refused:
+        why = refused.decision if isinstance(refused, _Forbidden) else None
+        self._events.refused(caller, others, refused.code, new=new, why=why)
+        return Refused(refused.code)
 
 
 def batches_of(keys: Iterable[KeyRange]) -> tuple[BatchId, ...]:

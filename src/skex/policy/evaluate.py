@@ -224,6 +224,18 @@ class HubPlace:
         """How much all senders together may draw on ``receiver``'s pad."""
         return _quota(stream, schema.TOTAL_QUOTAS, self._total_quotas.matching(receiver, stream))
 
+    def beyond(self, bounds: QuotaBounds, what: str) -> Decision:
+        """The refusal of what is beyond a quota, by the rule that sets it.
+
+        Where several rules set its four numbers, the one that sets the burst of bytes is named: that is
+        the one that a large batch meets.
+        """
+        stated = [bounds.bytes_burst, bounds.requests_burst, bounds.bytes_per_second]
+        by = next((bound for bound in stated if bound.rule != DEFAULT), bounds.requests_per_second)
+        return Decision(
+            allowed=False, rule=by.rule, reason=f"{what}: the quota is spent", place=Place.HUB, line=by.line
+        )
+
     def floor(self, stream: Stream) -> int:
         """How many bytes of a receiver's pad a stream leaves over."""
         return self._floor if stream is Stream.SHARES else schema.PEER_FLOOR
@@ -306,18 +318,24 @@ class KmePlace:
         )
         return Decision(allowed=False, rule=bound.rule, reason=reason, place=Place.KME, line=bound.line)
 
+    def may_rebuild_from(self, peer: KmeName, direction: Direction, threshold: int) -> Decision:
+        """Whether batches of which so many hubs have each key may be made at all."""
+        allowed = self.may_exchange(peer, direction)
+        if not allowed:
+            return allowed
+        bound = self.bounds(peer, direction).minimum_threshold
+        return _refused_or(allowed, _within(threshold, bound, "a threshold", Place.KME, least=True))
+
     def may_make(self, peer: KmeName, direction: Direction, context: CompactContext) -> Decision:
         """Whether a batch may be what ``context`` says; storage and claim are asked for apart.
 
         Control batches hold no keys for SAEs: only their threshold counts.
         """
-        allowed = self.may_exchange(peer, direction)
+        allowed = self.may_rebuild_from(peer, direction, context.threshold)
         if not allowed:
             return allowed
         bounds, place = self.bounds(peer, direction), Place.KME
-        refusals = [
-            _within(context.threshold, bounds.minimum_threshold, "a threshold", place, least=True),
-        ]
+        refusals: list[Decision | None] = []
         if context.purpose is not Purpose.CONTROL:
             refusals += [
                 _within(context.key_bytes, bounds.key_bytes_min, "a key size in bytes", place, least=True),

@@ -6,8 +6,8 @@ at all. A machine learns yes or no; the reason for the operator is asked of ``Ac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Protocol, TypeVar, cast
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 from skex.base import limits
 from skex.base.ids import KmeName, SaeId
@@ -15,10 +15,10 @@ from skex.policy.decisions import Decision
 from skex.policy.evaluate import Held, PolicySet, SaeBounds
 from skex.policy.rules import Direction, Role
 from skex.protocol.establishment import OwnClaims
-from skex.protocol.hub import Stream
+from skex.protocol.hub import Reason, RefusedRequest, Request, Stream
 from skex.protocol.quota import Quota
 from skex.wire.context import CompactContext, Purpose
-from skex.wire.independence import Floor
+from skex.wire.realm import HubAttributes
 
 AnswerT = TypeVar("AnswerT")
 
@@ -78,6 +78,23 @@ class HubRelayPolicy:
         """How many bytes of a receiver's pad a stream leaves over; the relay's ``floor``."""
         return self._active.current.hub.floor(stream)
 
+    def why(self, refused: RefusedRequest) -> Decision | None:
+        """What the policy in force decided of a request that the relay just refused; None if not it."""
+        sender, receiver = refused.sender, refused.receiver
+        if receiver is None:
+            return None
+        hub, purpose = self._active.current.hub, refused.purpose or Purpose.CONTROL
+        if refused.reason is Reason.FORBIDDEN:
+            if refused.request is Request.CONFIRM:  # of a batch that went the other way
+                return hub.may_establish(receiver, sender, purpose)
+            return hub.may_establish(sender, receiver, purpose)
+        stream = Stream.SHARES if refused.request is Request.SHARE else Stream.PEER_MESSAGES
+        if refused.reason is Reason.PAIR_QUOTA:
+            return hub.beyond(hub.pair_quota(sender, receiver, stream), f"{sender} to {receiver}")
+        if refused.reason is Reason.TOTAL_QUOTA:
+            return hub.beyond(hub.total_quota(receiver, stream), f"all to {receiver}")
+        return None
+
 
 class Holdings(Protocol):
     """What is kept of other KMEs' batches; whoever keeps them knows."""
@@ -87,38 +104,69 @@ class Holdings(Protocol):
         ...
 
 
+Told: TypeAlias = Callable[[KmeName, Decision], None]
+"""Hears, for the operator, of each refusal that a peer gets: who asked, and what decided."""
+
+
+def nobody(_peer: KmeName, _decision: Decision) -> None:
+    """Nobody listens."""
+
+
 class KmeAdmission:
     """``Admission`` of ``protocol.receiver``: batches that peers make for this KME.
 
     ``has_room`` also refuses a batch whose keys are not what this end's limits demand, or whose claim,
-    with this end's own, is too weak: nothing of it could ever be used.
+    with this end's own, is too weak: nothing of it could ever be used. The peer learns that it was
+    refused, ``told`` which rule did it.
     """
 
-    def __init__(self, active: ActivePolicy, holdings: Holdings, claims: OwnClaims) -> None:
+    def __init__(
+        self, active: ActivePolicy, holdings: Holdings, claims: OwnClaims, told: Told = nobody
+    ) -> None:
         self._active = active
         self._holdings = holdings
         self._claims = claims
+        self._told = told
 
     def may_establish(self, sender: KmeName, receiver: KmeName, purpose: Purpose) -> bool:  # noqa: ARG002  # of the port
         """Whether ``sender`` may make batches for this KME; all purposes are alike here."""
-        return self._active.remembered(
-            (sender, Direction.FROM_PEER),
-            lambda policy: policy.kme.may_exchange(sender, Direction.FROM_PEER).allowed,
+        return self._decided(
+            sender,
+            self._active.remembered(
+                (sender, Direction.FROM_PEER),
+                lambda policy: policy.kme.may_exchange(sender, Direction.FROM_PEER),
+            ),
         )
 
-    def threshold_floor(self, sender: KmeName) -> int:
-        """The least threshold that this end accepts of ``sender``."""
-        return int(self._active.current.kme.bounds(sender, Direction.FROM_PEER).minimum_threshold.value)
+    def accepts_threshold(self, sender: KmeName, threshold: int) -> bool:
+        """Whether the realm's threshold is one that this end accepts of ``sender``."""
+        return self._decided(
+            sender,
+            self._active.remembered(
+                (sender, threshold),
+                lambda policy: policy.kme.may_rebuild_from(sender, Direction.FROM_PEER, threshold),
+            ),
+        )
 
-    def independence_floor(self, sender: KmeName) -> Floor:
-        """How many independent parties this end demands behind the hubs of ``sender``'s batches."""
-        return self._active.remembered(
-            (sender, "independence"), lambda policy: policy.kme.independence(sender, Direction.FROM_PEER)
+    def accepts_hubs(self, sender: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
+        """Whether enough independent parties are behind the hubs of one of ``sender``'s batches."""
+        known = tuple(hubs)
+        return self._decided(
+            sender,
+            self._active.remembered(
+                (sender, known, threshold),
+                lambda policy: policy.kme.may_rest_on(sender, Direction.FROM_PEER, known, threshold),
+            ),
         )
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """Whether another such batch of ``sender`` may be kept."""
-        return self.admits(sender, context).allowed
+        return self._decided(sender, self.admits(sender, context))
+
+    def _decided(self, sender: KmeName, decision: Decision) -> bool:
+        if not decision:
+            self._told(sender, decision)
+        return decision.allowed
 
     def admits(self, sender: KmeName, context: CompactContext) -> Decision:
         """The same with its reason."""
@@ -135,19 +183,23 @@ class KmeAdmission:
 class KmeAssignPolicy:
     """``AssignPolicy`` of ``protocol.assignee``: for whom peers may assign keys here."""
 
-    def __init__(self, active: ActivePolicy) -> None:
+    def __init__(self, active: ActivePolicy, told: Told = nobody) -> None:
         self._active = active
+        self._told = told
 
     def may_assign(
         self,
-        sender: KmeName,  # noqa: ARG002  # of the port, which has checked that the master is of it
+        sender: KmeName,
         master: SaeId,
         slaves: tuple[SaeId, ...],
         purpose: str,
         lifetime: int,
     ) -> bool:
         """Whether ``master`` of ``sender`` may share keys with every one of ``slaves`` here."""
-        return self._active.current.sae.may_assign(master, slaves, purpose, lifetime).allowed
+        decision = self._active.current.sae.may_assign(master, slaves, purpose, lifetime)
+        if not decision:
+            self._told(sender, decision)
+        return decision.allowed
 
 
 class SaePolicy:

@@ -144,13 +144,17 @@ class Relayed:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRequest:
-    """A request was not granted. ``receiver`` is as ``sender`` stated it: perhaps nobody's name."""
+    """A request was not granted. ``receiver`` is as ``sender`` stated it: perhaps nobody's name.
+
+    ``purpose`` is that of the batch that was to be passed on, or confirmed.
+    """
 
     request: Request
     sender: KmeName
     receiver: KmeName | None
     code: ErrorCode
     reason: Reason
+    purpose: Purpose | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +344,7 @@ class HubRelay:
         cost = record_pad_bytes(shared)
         denied = self._denied_draw(pair, Stream.SHARES, cost, now, allowed=self._may_establish(pair, purpose))
         if denied is not None:
-            self._refuse(arrival, Request.SHARE, share.receiver, denied)
+            self._refuse(arrival, Request.SHARE, share.receiver, denied, purpose)
             return
         evicted = self._relayed.remember(pair, batch, purpose, now)
         if evicted is not None:
@@ -406,7 +410,8 @@ class HubRelay:
             if denied is None:
                 known.count_confirm()
         if denied is not None:
-            self._refuse(arrival, Request.CONFIRM, sender, denied)
+            purpose = None if known is None else known.purpose
+            self._refuse(arrival, Request.CONFIRM, sender, denied, purpose)
             return
         self._pass_on(arrival, sender, confirmed)
         self._out.notify(Relayed(Request.CONFIRM, receiver, sender, batch, cost))
@@ -484,10 +489,17 @@ class HubRelay:
         token = RelayToken(arrival.sender, connection.number, arrival.ordinal)
         self._out.send(SendToKme(receiver, message, token))
 
-    def _refuse(self, arrival: _Arrival, request: Request, receiver: KmeName | None, reason: Reason) -> None:
+    def _refuse(
+        self,
+        arrival: _Arrival,
+        request: Request,
+        receiver: KmeName | None,
+        reason: Reason,
+        purpose: Purpose | None = None,
+    ) -> None:
         self._out.send(SendToKme(arrival.sender, messages.Refuse(arrival.ordinal, reason.refusal)))
         code = messages.refusal_code(reason.refusal)
-        self._out.notify(RefusedRequest(request, arrival.sender, receiver, code, reason))
+        self._out.notify(RefusedRequest(request, arrival.sender, receiver, code, reason, purpose))
 
 
 _FLOORS: Final[dict[Stream, int]] = {

@@ -8,7 +8,7 @@ them, opened and authentic).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, TypeAlias, assert_never
@@ -27,8 +27,8 @@ from skex.protocol.reconstruct import Found, NothingYet, Outcome, Search, TwoFou
 from skex.protocol.tombstones import Tombstones
 from skex.protocol.traffic import AnsweredByHub, FromHub, HubDown, HubUp, SendToHub, Tick
 from skex.wire.context import CompactContext, Context, Purpose
-from skex.wire.independence import Floor
 from skex.wire.messages import Confirm, Refusal, Refuse, Shared
+from skex.wire.realm import HubAttributes
 
 
 # ── what the machine is told ────────────────────────────────────────────────────────────────────
@@ -191,12 +191,12 @@ class Admission(Protocol):
         """Whether ``sender`` may make batches for ``receiver``; default deny."""
         ...
 
-    def threshold_floor(self, sender: KmeName) -> int:
-        """The least threshold that this end accepts, whatever the realm says."""
+    def accepts_threshold(self, sender: KmeName, threshold: int) -> bool:
+        """Whether this end accepts the realm's threshold for batches of ``sender``."""
         ...
 
-    def independence_floor(self, sender: KmeName) -> Floor:
-        """How many independent parties this end demands behind the hubs of a batch."""
+    def accepts_hubs(self, sender: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
+        """Whether enough independent parties are behind the hubs of a batch."""
         ...
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
@@ -330,8 +330,8 @@ class Receiver:
             raise _Refusal(Refusal.NOT_AUTHORISED)
         if not self._admission.may_establish(message.sender, self._name, compact.purpose):
             raise _Refusal(Refusal.NOT_AUTHORISED)
-        floor = self._admission.threshold_floor(message.sender)
-        if realm.threshold < floor or coordinate not in compact.hubs:
+        accepted = self._admission.accepts_threshold(message.sender, realm.threshold)
+        if not accepted or coordinate not in compact.hubs:
             raise _Refusal(Refusal.CONTEXT_DISAGREES)
         try:
             context = establishment.expand(
@@ -339,8 +339,8 @@ class Receiver:
             )
         except Refused as error:
             raise _Refusal(Refusal.CONTEXT_DISAGREES) from error
-        parties = self._admission.independence_floor(message.sender)
-        if not parties.is_met(establishment.attributes_of(compact.hubs, realm), realm.threshold):
+        hubs = establishment.attributes_of(compact.hubs, realm)
+        if not self._admission.accepts_hubs(message.sender, hubs, realm.threshold):
             raise _Refusal(Refusal.NOT_AUTHORISED)
         group = GroupKey(BatchKey(message.sender, message.batch), context.digest(), message.tag)
         return _Arrival(hub, ordinal, coordinate, group, context, Secret(message.share))

@@ -14,9 +14,13 @@ from skex.base.errors import PeerFault
 from skex.base.ids import BatchId, HubName, Incarnation, KmeName, LinkId, SaeId
 from skex.daemon import record
 from skex.keys.service import Delivery
+from skex.policy.decisions import Decision, Place
 from skex.protocol import rollback
+from skex.protocol.hub import Reason, RefusedRequest, Request
 from skex.protocol.realm import RealmExpired
 from skex.protocol.receiver import BatchAccepted, TwoCandidates
+from skex.protocol.sender import NotEstablished
+from skex.wire.context import Purpose
 from tests.unit.keys.keys_support import batch_id, make_batch
 
 ONE, TWO = HubName("hub-1"), HubName("hub-2")
@@ -116,3 +120,56 @@ def test_the_record_of_a_delivery_leads_from_each_key_to_its_batch() -> None:
         "key": tuple(map(str, ids)),
     }
     assert event.read_details() == {"keys": 3, "purpose": "tls", "as": "master", "others": ("bob@south",)}
+
+
+# ── what policy refused ─────────────────────────────────────────────────────────────────────────
+NO = Decision(allowed=False, rule="sae.deny.web", reason="web@north: denied by a rule", place=Place.SAE)
+NORTH, SOUTH = KmeName("north"), KmeName("south")
+
+
+def test_the_record_of_a_refused_request_for_keys_names_rule_and_reason() -> None:
+    found: list[Event] = []
+    log = record.KeyRecord(found.append)
+    alice, bob = SaeId("alice@north"), SaeId("bob@south")
+    log.refused(alice, (bob,), codes.NOT_AUTHORISED, new=True, why=NO)
+    log.refused(alice, (bob,), codes.NOT_READY, new=False, why=None)
+    by_policy, other = found
+    assert (by_policy.rule, by_policy.cause) == ("sae.deny.web", codes.NOT_AUTHORISED)
+    assert by_policy.read_details() == {"as": "master", "note": NO.reason}
+    assert (other.rule, other.subject_ids(), other.read_details()) == (
+        "",
+        {"sae": ("bob@south",)},
+        {"as": "slave"},
+    )
+
+
+def test_the_record_of_what_a_peer_was_refused_names_rule_and_reason() -> None:
+    event = record.refused_peer(SOUTH, record.PeerAsked.ASSIGNMENT, NO)
+    assert (event.kind, str(event.actor), event.rule) == (
+        events.AUTHORISATION_FAILED,
+        "kme:south",
+        "sae.deny.web",
+    )
+    assert event.read_details() == {"what": "assignment", "note": NO.reason}
+
+
+def test_the_record_of_what_a_hub_refused_names_the_rule_where_it_was_policy() -> None:
+    notice = RefusedRequest(
+        Request.SHARE, NORTH, SOUTH, codes.NOT_AUTHORISED, Reason.FORBIDDEN, Purpose.TRAFFIC
+    )
+    event = record.of_hub(notice, lambda _: NO)
+    assert event is not None
+    assert (event.rule, event.subject_ids()) == ("sae.deny.web", {"kme": ("south",)})
+    assert event.read_details() == {"what": "share", "note": NO.reason}
+    absent = RefusedRequest(Request.REALM, NORTH, None, codes.BUSY, Reason.REALM_SENT)
+    event = record.of_hub(absent)
+    assert event is not None
+    assert (event.rule, event.subject_ids()) == ("", {})
+    assert event.read_details() == {"what": "realm", "note": "realm-sent"}
+
+
+def test_the_record_of_a_batch_that_this_kme_did_not_make_names_its_rule() -> None:
+    notice = NotEstablished("token", SOUTH, None, codes.HUBS_NOT_INDEPENDENT)
+    event = record.of_kme(notice, {}, lambda _: "kme.limit.apart")
+    assert event is not None
+    assert (event.rule, event.cause) == ("kme.limit.apart", codes.HUBS_NOT_INDEPENDENT)

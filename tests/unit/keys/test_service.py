@@ -164,6 +164,29 @@ def test_a_pair_that_policy_forbids_gets_nothing_at_either_end() -> None:
     play(scene)
 
 
+def test_keys_whose_purpose_policy_forbids_by_now_stay_where_they_are() -> None:
+    async def scene(world: World) -> None:
+        mine = await world.take(asked=Requirements(purpose="tls"))
+        world.south.purposes_denied = {"tls"}
+        assert await refusal(world.fetch(mine)) == "not-authorised"
+        world.south.purposes_denied = set()
+        assert same(mine, await world.fetch(mine))
+
+    play(scene)
+
+
+def test_the_rule_that_refused_is_recorded_and_what_no_rule_refused_has_none() -> None:
+    async def scene(world: World) -> None:
+        world.north.allowed = lambda _caller, _other: False
+        await refusal(world.take())
+        await refusal(world.take(caller=EVE))
+        world.north.allowed = lambda _caller, _other: True
+        await refusal(world.take(number=10_000))
+        assert world.north.heard_here.rules == ["sae.allow.test", "default", ""]
+
+    play(scene)
+
+
 def test_keys_that_the_slaves_kme_does_not_allow_are_not_delivered() -> None:
     async def scene(world: World) -> None:
         world.south.allowed = lambda _caller, _other: False

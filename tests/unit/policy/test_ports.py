@@ -8,17 +8,19 @@ import pytest
 
 from skex.base import limits
 from skex.base.ids import Coordinate, Incarnation, KmeName
+from skex.policy.decisions import Decision
 from skex.policy.evaluate import Held, PolicySet
 from skex.policy.ports import ActivePolicy, HubRelayPolicy, KmeAdmission, KmeAssignPolicy, SaePolicy
 from skex.protocol.assignee import AssignPolicy
-from skex.protocol.hub import HubRelay, RelayPolicy, Stream
+from skex.protocol.hub import HubRelay, Reason, RefusedRequest, RelayPolicy, Request, Stream
 from skex.protocol.receiver import Admission
 from skex.protocol.traffic import FromKme, KmeUp, SendToKme
 from skex.wire import messages
 from skex.wire.claim import Claim
 from skex.wire.context import Purpose
-from skex.wire.independence import COUNTED, Attribute, Floor
-from tests.unit.policy.support import CENTRE, SITE_1, SITE_2, VPN, VPN_1, batch, claim, policy
+from skex.wire.independence import UNKNOWN_HUB
+from skex.wire.realm import HubAttributes
+from tests.unit.policy.support import CENTRE, SITE_1, SITE_2, VPN, VPN_1, WEB_1, batch, claim, policy
 
 ALLOW_ALL = '[[hub.allow]]\nfrom = ["*"]\nto = ["*"]\n[[kme.allow]]\npeers = ["*"]\n'
 INFORMATION_THEORETIC = '[[kme.limit]]\npeers = ["*"]\nminimum_claim = "information-theoretic"\n'
@@ -127,15 +129,61 @@ def test_admission_takes_peers_and_threshold_from_the_policy() -> None:
     )
     assert entry.may_establish(SITE_1, CENTRE, Purpose.CONTROL)
     assert not entry.may_establish(SITE_2, CENTRE, Purpose.CONTROL)
-    assert entry.threshold_floor(SITE_1) == 4
+    assert entry.accepts_threshold(SITE_1, 4)
+    assert not entry.accepts_threshold(SITE_1, 3)
 
 
 def test_admission_takes_what_makes_hubs_independent_from_the_policy() -> None:
     entry, _ = admission(
-        '[[kme.limit]]\npeers = ["site-1"]\nminimum_effective_threshold = 3\nindependence = ["hosting"]'
+        ALLOW_ALL + '[[kme.limit]]\npeers = ["site-1"]\nminimum_effective_threshold = 2'
+        '\nindependence = ["hosting"]'
     )
-    assert entry.independence_floor(SITE_1) == Floor(3, frozenset({Attribute.HOSTING}))
-    assert entry.independence_floor(SITE_2) == Floor(1, COUNTED)
+    hubs = [HubAttributes(f"op {one}", "land", "house", f"admin {one}", "skex") for one in range(3)]
+    assert not entry.accepts_hubs(SITE_1, hubs, 2)
+    assert entry.accepts_hubs(SITE_2, hubs, 2)
+
+
+def test_every_refusal_of_a_peer_is_told_with_its_rule() -> None:
+    told: list[tuple[str, str]] = []
+    active = ActivePolicy(
+        policy(
+            """
+            [[kme.allow]]
+            peers = ["site-1"]
+            [[kme.limit]]
+            id = "k"
+            peers = ["*"]
+            minimum_threshold = 3
+            minimum_effective_threshold = 2
+            key_bytes_max = 32
+            [[sae.deny]]
+            id = "web"
+            local = ["vpn@*"]
+            remote = ["web@*"]
+            """
+        )
+    )
+
+    def hear(peer: KmeName, decision: Decision) -> None:
+        told.append((peer, decision.rule))
+
+    entry = KmeAdmission(active, Kept(), Links(), hear)
+    assign = KmeAssignPolicy(active, hear)
+    assert not entry.may_establish(SITE_2, CENTRE, Purpose.TRAFFIC)
+    assert not entry.accepts_threshold(SITE_1, 2)
+    assert not entry.accepts_hubs(SITE_1, [UNKNOWN_HUB] * 3, 3)
+    assert not entry.has_room(SITE_1, batch(threshold=3, key_bytes=64))
+    assert not assign.may_assign(SITE_1, WEB_1, (VPN,), "any", 60)
+    assert told == [
+        (SITE_2, "default"),
+        (SITE_1, "kme.limit.k"),
+        (SITE_1, "kme.limit.k"),
+        (SITE_1, "kme.limit.k"),
+        (SITE_1, "sae.deny.web"),
+    ]
+    assert entry.may_establish(SITE_1, CENTRE, Purpose.TRAFFIC)
+    assert entry.accepts_threshold(SITE_1, 3)
+    assert len(told) == 5
 
 
 def test_batch_that_breaks_a_limit_has_no_room() -> None:
@@ -182,3 +230,47 @@ def test_key_service_asks_the_policy_in_force() -> None:
     assert sae.bounds(VPN, VPN_1).keys_per_request_max.value == 2
     assert sae.resolve("old") == VPN_1
     assert KmeAssignPolicy(active).may_assign(SITE_1, VPN_1, (VPN,), "any", 60)
+
+
+def test_what_a_hub_refused_is_explained_by_the_rule_that_decided() -> None:
+    relay = HubRelayPolicy(
+        ActivePolicy(
+            policy(
+                """
+                [[hub.deny]]
+                id = "out"
+                from = ["site-1"]
+                to = ["*"]
+                purposes = ["traffic"]
+                [[hub.pair_quota]]
+                id = "pair"
+                from = ["*"]
+                to = ["*"]
+                requests_burst = 1
+                [[hub.total_quota]]
+                id = "all"
+                to = ["*"]
+                stream = "peer-messages"
+                bytes_burst = 1
+                """
+            )
+        )
+    )
+
+    def why(request: Request, reason: Reason, receiver: KmeName | None = CENTRE, **purpose: Purpose) -> str:
+        refused = RefusedRequest(
+            request, SITE_1, receiver, messages.refusal_code(reason.refusal), reason, **purpose
+        )
+        decision = relay.why(refused)
+        assert decision is None or not decision.allowed
+        return "" if decision is None else decision.rule
+
+    assert why(Request.SHARE, Reason.FORBIDDEN, purpose=Purpose.TRAFFIC) == "hub.deny.out"
+    assert why(Request.SHARE, Reason.FORBIDDEN, purpose=Purpose.CONTROL) == "default"
+    assert why(Request.CONFIRM, Reason.FORBIDDEN, purpose=Purpose.TRAFFIC) == "default"
+    assert why(Request.PEER, Reason.FORBIDDEN) == "default"
+    assert why(Request.SHARE, Reason.PAIR_QUOTA) == "hub.pair_quota.pair"
+    assert why(Request.PEER, Reason.TOTAL_QUOTA) == "hub.total_quota.all"
+    assert why(Request.SHARE, Reason.TOTAL_QUOTA) == "default"
+    assert why(Request.SHARE, Reason.ABSENT) == ""
+    assert why(Request.REALM, Reason.REALM_SENT, None) == ""

@@ -102,7 +102,7 @@ def test_forbidden_pair_spends_no_pad_of_the_victim(hub: Hub) -> None:
     effects = hub.ask(MALLORY, share(BOB))
     assert sent_to(effects, BOB) == []
     assert effects.notify == (
-        RefusedRequest(Request.SHARE, MALLORY, BOB, codes.NOT_AUTHORISED, Reason.FORBIDDEN),
+        RefusedRequest(Request.SHARE, MALLORY, BOB, codes.NOT_AUTHORISED, Reason.FORBIDDEN, Purpose.TRAFFIC),
     )
 
 
@@ -151,7 +151,7 @@ def test_greedy_sender_is_stopped_at_its_pairs_quota_of_pad_bytes(hub: Hub) -> N
     effects = [greedy.ask(ALICE, share(BOB, counter)) for counter in range(3)]
     assert [len(sent_to(effect, BOB)) for effect in effects] == [1, 1, 0]
     assert effects[2].notify == (
-        RefusedRequest(Request.SHARE, ALICE, BOB, codes.QUOTA_EXCEEDED, Reason.PAIR_QUOTA),
+        RefusedRequest(Request.SHARE, ALICE, BOB, codes.QUOTA_EXCEEDED, Reason.PAIR_QUOTA, Purpose.TRAFFIC),
     )
 
 
@@ -164,7 +164,7 @@ def test_many_senders_together_are_stopped_at_the_receivers_total(hub: Hub) -> N
     effects = hub.ask(CAROL, share(BOB, 9))
     assert list(refusals(effects)) == [(CAROL, Refusal.QUOTA_EXCEEDED)]
     assert effects.notify == (
-        RefusedRequest(Request.SHARE, CAROL, BOB, codes.QUOTA_EXCEEDED, Reason.TOTAL_QUOTA),
+        RefusedRequest(Request.SHARE, CAROL, BOB, codes.QUOTA_EXCEEDED, Reason.TOTAL_QUOTA, Purpose.TRAFFIC),
     )
 
 
@@ -186,7 +186,9 @@ def test_pair_beyond_what_quotas_can_be_counted_for_is_refused_and_pushes_out_no
     hub.ask(ALICE, share(BOB, 0))
     effects = hub.ask(ALICE, share(CAROL, 1))
     assert list(refusals(effects)) == [(ALICE, Refusal.BUSY)]
-    assert effects.notify == (RefusedRequest(Request.SHARE, ALICE, CAROL, codes.BUSY, Reason.QUOTAS_FULL),)
+    assert effects.notify == (
+        RefusedRequest(Request.SHARE, ALICE, CAROL, codes.BUSY, Reason.QUOTAS_FULL, Purpose.TRAFFIC),
+    )
     assert list(refusals(hub.ask(ALICE, share(BOB, 2)))) == [(ALICE, Refusal.QUOTA_EXCEEDED)]
 
 
@@ -317,7 +319,9 @@ def test_replayed_confirm_flood_ends_after_the_fixed_number_of_relays(hub: Hub) 
     assert relays == [1] * limits.CONFIRM_RELAYS + [0] * 5
     effects = hub.ask(BOB, confirm)
     assert effects.notify == (
-        RefusedRequest(Request.CONFIRM, BOB, ALICE, codes.BATCH_UNKNOWN, Reason.CONFIRMS_SPENT),
+        RefusedRequest(
+            Request.CONFIRM, BOB, ALICE, codes.BATCH_UNKNOWN, Reason.CONFIRMS_SPENT, Purpose.TRAFFIC
+        ),
     )
 
 
