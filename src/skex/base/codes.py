@@ -514,6 +514,11 @@ AUDIT_KEY_GONE: Final = _refused(
     "The key that proves the seals of this audit log was taken already, and is erased here.",
     "Use the file that was made then. If it is lost, begin a new series of seals: skex audit key --renew.",
 )
+AUDIT_OWNER_UNKNOWN: Final = _refused(
+    "audit-owner-unknown",
+    "Nothing says whose audit log this is.",
+    "Give the home itself, or a directory with the segment in which its daemon started.",
+)
 AUDIT_KEY_UNTAKEN: Final = _refused(
     "audit-key-untaken",
     "This audit log is not sealed: nobody took the key that would prove its seals.",

@@ -125,7 +125,7 @@ def verify(*, homes: tuple[Path, ...], head: Head | None, key_files: tuple[Path,
     """
     if (head is not None or key_files) and len(homes) > 1:
         raise click.UsageError("--head and --key belong to one home.")
-    checked = _checked(homes, Evidence(head, tuple(map(_read_key, key_files)), _remembered))
+    checked = _checked(homes, Evidence(head, tuple(map(_read_key, key_files)), remembered))
     statements = logs.compare(checked)
     is_sound = all(log.is_sound for log in checked)
     is_sound = is_sound and all(one.verdict is not Verdict.WRONG for one in statements)
@@ -143,7 +143,7 @@ def _checked(homes: Sequence[Path], evidence: Evidence) -> list[Log]:
     return [logs.check(one, evidence) for one in dict.fromkeys(homes or (home(),))]
 
 
-def _remembered(asked: Path) -> str | None:
+def remembered(asked: Path) -> str | None:
     """What the daemon in a home says; None if it is no daemon that uses the home."""
     with suppress(Unreachable):
         return ask(asked, "audit")["remembered"]  # type: ignore[no-any-return]  # a text or null

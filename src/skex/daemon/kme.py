@@ -349,8 +349,15 @@ class KmeDaemon:
         return entropy.random_secret(count)
 
     def submit(self, changes: Sequence[Change], then: Callable[[], None]) -> None:
-        """Durable, then told, in order."""
-        self.committer.submit(changes, then)
+        """Durable, then told, in order; that keys which this KME made are erased, to the audit log too."""
+
+        def told() -> None:
+            for change in changes:
+                if isinstance(change, BatchDropped) and change.role is Role.SENDER:
+                    self._emit(record.batch_expired(change.peer, change.batch))
+            then()
+
+        self.committer.submit(changes, told)
 
     async def durable(self, changes: Sequence[Change]) -> None:
         """Return once durable."""

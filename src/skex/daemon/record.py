@@ -11,7 +11,7 @@ from skex.audit.events import Event, Verdict
 from skex.audit.fields import NETWORK, SYSTEM, Actor, ActorKind, Subject
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, SkexError
-from skex.base.ids import HubName, KmeName, LinkId, SaeId
+from skex.base.ids import BatchId, HubName, KmeName, LinkId, SaeId
 from skex.keys.explaining import reason_word
 from skex.keys.filling import ReserveMarks
 from skex.keys.health import Turn
@@ -200,7 +200,7 @@ def of_kme(
         case rollback.FreezeLink(hub=name):
             event = Event(events.ROLLBACK_NOTICED, subjects=(Subject.hub(name),))
         case _:
-            pass
+            event = _of_end(notice)
     return event
 
 
@@ -215,6 +215,20 @@ def _revoked(notice: peer.Revoked) -> Event:
         subjects=(Subject.kme(notice.peer), *(Subject.batch(one) for one in batches)),
         details={**counted, "reason": reason_word(notice.reason.name)},
     )
+
+
+def _of_end(notice: kme.KmeNotice) -> Event | None:
+    """The record of keys that ended by themselves."""
+    match notice:
+        case receiver.BatchExpired(sender=name, batch=batch_id):
+            return batch_expired(name, batch_id)
+        case _:
+            return None
+
+
+def batch_expired(peer_name: KmeName, batch: BatchId) -> Event:
+    """What was left of a batch is erased at this end."""
+    return Event(events.KEYS_EXPIRED, subjects=(Subject.kme(peer_name), Subject.batch(batch)))
 
 
 def _share_rejected(notice: receiver.GroupExpired | receiver.ShareRefused) -> Event:

@@ -354,3 +354,11 @@ def test_recovery_of_something_else_recovers_nothing() -> None:
 
 def test_problem_is_named_with_its_segment_and_line() -> None:
     assert str(chain.Problem("audit-1.jsonl", 7, Fault.MISSING, "x")) == "audit-1.jsonl line 7: missing: x"
+
+
+def test_head_is_read_as_it_is_written() -> None:
+    head = Record.of(IMPORTANT, MOMENT, "", GENESIS).head()
+    assert Head.parse(str(head)) == head
+    for spoilt in ("", "0:" + head.digest, str(head)[:-1], str(head).upper()):
+        with pytest.raises(ValueError, match="SEQUENCE:DIGEST"):
+            Head.parse(spoilt)

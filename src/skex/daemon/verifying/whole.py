@@ -51,9 +51,14 @@ class Memory:
         return bool(self.owner)
 
 
+def is_home(path: Path) -> bool:
+    """Whether it is a home, and not a directory of segments."""
+    return any((path / name).exists() for name in (HUB_FILE, KME_FILE))
+
+
 def memory_of(home: Path, ask: Callable[[Path], str | None]) -> Memory:
     """What a home says. ``ask`` asks the daemon that runs in it. Raises ``Refused`` (config-*)."""
-    if not any((home / name).exists() for name in (HUB_FILE, KME_FILE)):
+    if not is_home(home):
         return Memory("")
     settings = settings_of(home)
     owner = owner_word(settings)
