@@ -43,6 +43,7 @@ from skex.runtime import clock, entropy
 from skex.runtime.auditfile import open_audit, stamp
 from skex.runtime.files import DiskFileSystem
 from skex.runtime.lock import HomeLock
+from skex.store.database import checked_vfs
 from skex.store.hub import HubStore
 from skex.store.kme import KmeStore
 from skex.wire.realm import HubAttributes, Realm
@@ -347,7 +348,7 @@ def test_broken_configuration_is_found_with_its_line(site: Site) -> None:
 
 
 def test_store_of_a_newer_version_is_found_and_left_alone(site: Site) -> None:
-    connection = apsw.Connection(str(site.store(KME)))
+    connection = apsw.Connection(str(site.store(KME)), vfs=checked_vfs())
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     said = failures(run(site.home(KME)))
@@ -356,12 +357,12 @@ def test_store_of_a_newer_version_is_found_and_left_alone(site: Site) -> None:
 
 
 def test_store_of_an_older_version_is_mentioned_and_not_migrated(site: Site) -> None:
-    connection = apsw.Connection(str(site.store(KME)))
+    connection = apsw.Connection(str(site.store(KME)), vfs=checked_vfs())
     connection.execute("PRAGMA user_version = 0")
     connection.close()
     (found,) = warnings_of_homes(run(site.home(KME)))
     assert (found.check, "older" in found.sentence) == ("store", True)
-    connection = apsw.Connection(str(site.store(KME)))
+    connection = apsw.Connection(str(site.store(KME)), vfs=checked_vfs())
     assert connection.execute("PRAGMA user_version").fetchall() == [(0,)]
     connection.close()
 

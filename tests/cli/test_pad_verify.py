@@ -29,6 +29,7 @@ from skex.protocol.changes import Change, LinkFrozen, MarkRaised, PeerSeen, Pref
 from skex.runtime import clock, entropy
 from skex.runtime.auditfile import open_audit
 from skex.runtime.files import DiskFileSystem
+from skex.store.database import checked_vfs
 from skex.store.hub import HubStore
 from skex.store.kme import KmeStore
 from tests.cli.transcripts import refused, skex
@@ -329,7 +330,7 @@ def test_what_is_no_home_and_what_cannot_be_opened_are_refused(homes: Path) -> N
     assert refused("pad", "verify", homes)[0] == 3
     (homes / TABLE / "master.key").write_bytes(bytes(32))
     assert refused("pad", "verify", homes / TABLE) == (4, "store-wrong-key")
-    database = apsw.Connection(str(homes / HUB / "store.sqlite"))
+    database = apsw.Connection(str(homes / HUB / "store.sqlite"), vfs=checked_vfs())
     database.execute("PRAGMA user_version = 0")
     database.close()
     assert refused("pad", "verify", homes / HUB) == (4, "store-outdated")

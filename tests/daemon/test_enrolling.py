@@ -25,6 +25,7 @@ from skex.enrol.realm import Changes, next_epoch
 from skex.pad.kinds import PadKind
 from skex.protocol.realm import check_succession
 from skex.runtime import clock
+from skex.store.database import checked_vfs
 from tests.cli.transcripts import PASSPHRASE, done, refused, skex
 from tests.support.network import Homes, Network, until
 from tests.unit.enrol.kit_support import CHEAP
@@ -368,7 +369,9 @@ def test_kits_renew_a_realm_file_that_is_too_old_without_a_restart(site: Site) -
     hubs = site.daemons.homes.hub_names[:3]
     threshold = site.daemons.ask("north", "status")[1]["threshold"]
     assert site.daemons.stop("north") == {"north": 0}
-    with contextlib.closing(apsw.Connection(str(site.home("north") / "store.sqlite"))) as store:
+    with contextlib.closing(
+        apsw.Connection(str(site.home("north") / "store.sqlite"), vfs=checked_vfs())
+    ) as store:
         store.execute("UPDATE realm SET accepted = accepted - 1000000000")
     site.daemons.start("north")
     status = site.daemons.ask("north", "status")[1]

@@ -31,7 +31,7 @@ from skex.protocol import changes as c
 from skex.protocol.changes import Change, Role
 from skex.protocol.kme import KmeState
 from skex.store import database
-from skex.store.database import IN_MEMORY
+from skex.store.database import IN_MEMORY, checked_vfs
 from skex.store.kme import KmeStore
 from skex.store.links import EnrolledLink
 from skex.wire.claim import Claim, Enrolment, Randomness
@@ -210,7 +210,7 @@ def schema(number: int) -> Iterator[None]:
 
 def downgraded(path: Path) -> None:
     """Make a closed store what the first release would have left."""
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(str(path), vfs=checked_vfs())
     connection.execute(
         "DROP TABLE IF EXISTS fate; DROP TABLE IF EXISTS suspended_pair;"
         " DROP TABLE awaiting_kit; PRAGMA user_version = 1; PRAGMA journal_mode = DELETE"

@@ -15,7 +15,7 @@ from skex.base.ids import LinkId
 from skex.base.secret import Secret
 from skex.protocol.changes import LinkFrozen, Role
 from skex.store import database as database_module
-from skex.store.database import StoreKind, migrations
+from skex.store.database import StoreKind, checked_vfs, migrations
 from skex.store.encoding import write_names
 from skex.store.hub import HubStore
 from skex.store.kme import KmeStore
@@ -54,7 +54,7 @@ def reopen(path: Path, master: bytes = MASTER) -> KmeStore:
 
 
 def tamper(path: Path, sql: str) -> None:
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(str(path), vfs=checked_vfs())
     connection.execute(sql)
     connection.close()
 
@@ -116,6 +116,18 @@ def test_file_that_is_not_a_healthy_store_is_refused_and_left_alone(
     assert (path.read_bytes() if path.exists() else None) == before
 
 
+def test_bit_that_flips_in_a_page_is_noticed_wherever_it_is(path: Path) -> None:
+    """Most columns are not sealed: one bit of them could bring a delivered key back."""
+    healthy = path.read_bytes()
+    for place in range(7, len(healthy), 331):
+        path.write_bytes(healthy[:place] + bytes([healthy[place] ^ 1 << place % 8]) + healthy[place + 1 :])
+        with pytest.raises(StoreFault) as caught:
+            reopen(path)
+        assert caught.value.code in (codes.STORE_CORRUPT, codes.STORE_FOREIGN, codes.STORE_NEWER)
+    path.write_bytes(healthy)
+    reopen(path).close()
+
+
 def test_wrong_master_key_is_found_before_anything_is_changed(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(StoreFault) as caught:
@@ -175,7 +187,7 @@ def test_keys_of_two_batches_that_change_places_do_not_open(file_subject: FileSu
     """The attacker swaps two sealed rows: equal in size, sealed under the same master key."""
     file_subject.commit([received(batch(1)), received(batch(2))])
     file_subject.close()
-    connection = apsw.Connection(file_subject.path)
+    connection = apsw.Connection(file_subject.path, vfs=checked_vfs())
     one, two = connection.execute("SELECT sealed FROM batch_keys ORDER BY batch").fetchall()
     connection.execute("UPDATE batch_keys SET sealed = ? WHERE batch = 1", two)
     connection.execute("UPDATE batch_keys SET sealed = ? WHERE batch = 2", one)
@@ -286,7 +298,7 @@ def test_every_table_has_its_comment(kind: StoreKind) -> None:
 def old_path(tmp_path: Path) -> Path:
     """A store as the first schema left it."""
     path = tmp_path / "old.sqlite"
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(str(path), vfs=checked_vfs())
     connection.execute(FIXTURE.read_text(encoding="utf-8"))
     connection.close()
     return path
@@ -313,7 +325,7 @@ def test_older_store_is_migrated_step_by_step(old_path: Path, monkeypatch: pytes
     monkeypatch.setattr(database_module, "migrations", lambda _: later)
     reopen(old_path).close()
     reopen(old_path).close()
-    connection = apsw.Connection(str(old_path))
+    connection = apsw.Connection(str(old_path), vfs=checked_vfs())
     assert connection.execute("SELECT a, user_version FROM two, pragma_user_version").fetchall() == [(3, 3)]
     connection.close()
 
@@ -327,7 +339,7 @@ def test_migration_that_fails_leaves_the_store_at_the_one_before(
         patch.setattr(database_module, "migrations", lambda _: later)
         with pytest.raises(LocalBug):
             reopen(old_path)
-    connection = apsw.Connection(str(old_path))
+    connection = apsw.Connection(str(old_path), vfs=checked_vfs())
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     assert connection.execute("PRAGMA user_version").fetchall() == [(2,)]
     assert "two" in names
@@ -343,7 +355,7 @@ def test_wrong_master_key_migrates_nothing(old_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(database_module, "migrations", lambda _: later)
     with pytest.raises(StoreFault, match="store-wrong-key"):
         reopen(old_path, bytes(32))
-    connection = apsw.Connection(str(old_path))
+    connection = apsw.Connection(str(old_path), vfs=checked_vfs())
     assert connection.execute("PRAGMA user_version").fetchall() == [(1,)]
     connection.close()
 

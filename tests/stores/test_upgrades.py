@@ -13,7 +13,7 @@ from skex.base.ids import Direction, LinkId
 from skex.base.secret import Secret
 from skex.protocol.changes import KeysSuspended, MarkRaised, SuspendReason
 from skex.protocol.keysets import KeySet
-from skex.store.database import StoreKind, migrations
+from skex.store.database import CHECKSUM_BYTES, StoreKind, checked_vfs, migrations
 from skex.store.hub import HubStore
 from skex.store.kme import KmeStore
 from skex.wire.preface import Marks
@@ -31,6 +31,8 @@ from tests.stores.support import (
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NEWEST = {kind: len(migrations(kind)) for kind in StoreKind}
+_RESERVED = 20
+"""Where a database says how much of each page SQLite leaves free (its file format, section 1.3)."""
 ALICES = LINKS[HUBS[0]]
 BOBS = LinkId(b"link bob")
 CAROLS = LinkId(b"gone one")
@@ -39,7 +41,7 @@ CAROLS = LinkId(b"gone one")
 def fixture(directory: Path, name: str) -> str:
     """A store file that was kept as SQL text."""
     path = directory / "old.sqlite"
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(str(path), vfs=checked_vfs())
     connection.execute((FIXTURES / f"{name}.sql").read_text(encoding="utf-8"))
     connection.close()
     return str(path)
@@ -101,7 +103,7 @@ def test_upgrade_is_told_once_and_leaves_the_schema_of_a_new_store(tmp_path: Pat
     store = reopen(path)
     assert store.migrated is None
     store.close()
-    upgraded = apsw.Connection(path)
+    upgraded = apsw.Connection(path, vfs=checked_vfs())
     assert upgraded.execute("PRAGMA user_version").fetchall() == [(NEWEST[kind],)]
     fresh = apsw.Connection(":memory:")
     for script in migrations(kind):
@@ -111,13 +113,28 @@ def test_upgrade_is_told_once_and_leaves_the_schema_of_a_new_store(tmp_path: Pat
     upgraded.close()
 
 
+def test_store_without_checksums_gets_them_when_it_is_opened(tmp_path: Path) -> None:
+    path = fixture(tmp_path, "kme-1")
+    assert Path(path).read_bytes()[_RESERVED] == 0
+    open_kme(path).close()
+    data = bytearray(Path(path).read_bytes())
+    assert data[_RESERVED] == CHECKSUM_BYTES
+    for page in range(4096, len(data), 4096):
+        assert data[page + 4096 - CHECKSUM_BYTES : page + 4096] != bytes(CHECKSUM_BYTES)
+    data[4096 + 4000] ^= 1
+    Path(path).write_bytes(data)
+    with pytest.raises(StoreFault) as caught:
+        open_kme(path)
+    assert caught.value.code is codes.STORE_CORRUPT
+
+
 def test_store_that_was_made_by_this_version_tells_of_no_upgrade(file_subject: FileSubject) -> None:
     assert file_subject.store.migrated is None
 
 
 def test_store_of_the_next_version_is_refused_with_what_to_do(file_subject: FileSubject) -> None:
     file_subject.close()
-    connection = apsw.Connection(file_subject.path)
+    connection = apsw.Connection(file_subject.path, vfs=checked_vfs())
     connection.execute(f"PRAGMA user_version = {NEWEST[StoreKind.KME] + 1}")
     connection.close()
     with pytest.raises(StoreFault) as caught:
@@ -131,7 +148,7 @@ def test_downgraded_store_is_what_the_first_release_left(file_subject: FileSubje
     """So tests of whole homes may begin with one."""
     file_subject.close()
     downgraded(Path(file_subject.path))
-    connection = apsw.Connection(file_subject.path)
+    connection = apsw.Connection(file_subject.path, vfs=checked_vfs())
     first = apsw.Connection(":memory:")
     first.execute(migrations(StoreKind.KME)[0])
     tables = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY name"

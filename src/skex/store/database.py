@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from enum import Enum
+from functools import cache
 from importlib import resources
 from typing import Any, Final, TypeAlias
 
 import apsw
+import apsw.sqlite_extra
 
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, LocalBug, Refused, SkexError, StoreFault
@@ -28,6 +30,9 @@ Value: TypeAlias = int | str | bytes | None
 Row: TypeAlias = tuple[Any, ...]
 
 IN_MEMORY: Final = ":memory:"
+CHECKSUM_BYTES: Final = 8
+"""What each page leaves free at its end for the checksum."""
+_CHECKED: Final = "cksmvfs"
 
 _PRAGMAS: Final = (
     "journal_mode = WAL",
@@ -73,6 +78,8 @@ def _fault(error: apsw.Error) -> SkexError:
     """SQLite's error in the tree. Its text is left out: details name sizes and kinds, never content."""
     number = getattr(error, "extendedresult", 0)
     detail = f"{type(error).__name__} {number}"
+    if number == apsw.SQLITE_IOERR_DATA:
+        return StoreFault(codes.STORE_CORRUPT, "the checksum of a page")
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), None)
     return LocalBug(codes.BAD_STATE, detail) if code is None else StoreFault(code, detail)
 
@@ -86,8 +93,29 @@ def _translated() -> Iterator[None]:
         raise _fault(error) from error
 
 
+def checked_vfs() -> str:
+    """The file layer with checksums: SQLite's "Checksum VFS Shim", which comes with apsw."""
+    _plain_vfs()
+    return _CHECKED
+
+
+@cache
+def _plain_vfs() -> str:
+    """SQLite's own file layer, below the one with checksums, which is there once this was called.
+
+    The shim puts itself in front of everybody's files; only those that ask for it get it here.
+    """
+    plain = apsw.vfs_names()[0]
+    with closing(apsw.Connection(IN_MEMORY)) as connection:
+        apsw.sqlite_extra.load(connection, "cksumvfs")
+    apsw.set_default_vfs(plain)
+    return plain
+
+
 def _connect(path: str, flags: int, vfs: str | None) -> apsw.Connection:
     with _translated():
+        if vfs is None and path != IN_MEMORY:
+            vfs = checked_vfs()
         return apsw.Connection(path, _OPEN_FLAGS | flags, vfs)
 
 
@@ -165,6 +193,7 @@ class Database:
     def _fill(self, fill: Callable[[Database], None]) -> None:
         if self._identity() != (0, 0) or self.execute("SELECT 1 FROM sqlite_schema"):
             raise Refused(codes.STORE_EXISTS)
+        self._leave_room_for_checksums()
         self._configure()
         with self.transaction():
             self.execute(f"PRAGMA application_id = {self._kind.value}")
@@ -190,6 +219,16 @@ class Database:
         """
         with _translated():
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    @property
+    def _is_checked(self) -> bool:
+        """Whether pages have room for a checksum, and so one each."""
+        return self._connection.reserve_bytes("main") >= CHECKSUM_BYTES
+
+    def _leave_room_for_checksums(self) -> None:
+        """Pages that are written from now on get a checksum each."""
+        with _translated():
+            self._connection.reserve_bytes("main", CHECKSUM_BYTES)
 
     # ── using it ────────────────────────────────────────────────────────────────────────────────
     def execute(self, sql: str, bindings: Sequence[Value] = ()) -> list[Row]:
@@ -240,13 +279,16 @@ class Database:
         return self._migrated
 
     def migrate(self) -> None:
-        """Bring the schema up to date, one transaction for each migration."""
+        """Bring the schema up to date, one transaction for each migration, and put checksums on pages."""
         _, version = self._identity()
         newest = len(migrations(self._kind))
         for number in range(version, newest):
             with self.transaction():
                 self._migrate(number, number + 1)
             self._migrated = (version, newest)
+        if not self._is_checked:
+            self._leave_room_for_checksums()
+            self.execute("VACUUM")  # every page is written anew
 
     def _migrate(self, done: int, upto: int | None = None) -> None:
         for number, script in enumerate(migrations(self._kind)[done:upto], start=done + 1):
@@ -264,7 +306,9 @@ class Database:
             return
         with _translated():
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
-            _overwrite(self._connection.open_vfs, log)
+            vfs = self._connection.open_vfs
+            # The layer with checksums opens logs for nobody but SQLite itself.
+            _overwrite(_plain_vfs() if vfs == _CHECKED else vfs, log)
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self) -> None:
