@@ -519,6 +519,11 @@ AUDIT_OWNER_UNKNOWN: Final = _refused(
     "Nothing says whose audit log this is.",
     "Give the home itself, or a directory with the segment in which its daemon started.",
 )
+AUDIT_RECORDS_ELSEWHERE: Final = _refused(
+    "audit-records-elsewhere",
+    "The audit log does not begin early enough: its first segments are elsewhere.",
+    "Export those segments first, from the directory they were moved to, or begin with a later record.",
+)
 AUDIT_KEY_UNTAKEN: Final = _refused(
     "audit-key-untaken",
     "This audit log is not sealed: nobody took the key that would prove its seals.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from skex.audit import syslog
 from skex.audit.chain import Head, Problem, Record
 from skex.audit.events import all_kinds
 from skex.audit.log import Audit
@@ -24,7 +25,7 @@ from skex.cli.files import PRIVATE, new_file
 from skex.cli.homes import any_config, home
 from skex.cli.statements import as_data, as_text
 from skex.cli.values import Parsed
-from skex.daemon import auditing
+from skex.daemon import auditing, exporting
 from skex.daemon.enrolment import open_log
 from skex.daemon.evidence import operator
 from skex.daemon.verifying import logs
@@ -49,11 +50,7 @@ def audit() -> None:
     """
 
 
-@audit.command("show")
-@click.argument("homes", nargs=-1, type=_HOMES, metavar="[HOME]...")
-@click.option("--last", type=click.IntRange(1), metavar="N", help=f"The last N records.  [default: {_LAST}]")
-@click.option("--all", "everything", is_flag=True, help="Every record.")
-@click.option(
+_events = click.option(
     "--event",
     "names",
     multiple=True,
@@ -61,7 +58,17 @@ def audit() -> None:
     metavar="NAME",
     help="Only events of this kind; may be repeated.",
 )
-@click.option("--about", metavar="TEXT", help="Only records whose actor, subjects or details hold TEXT.")
+_about = click.option(
+    "--about", metavar="TEXT", help="Only records whose actor, subjects or details hold TEXT."
+)
+
+
+@audit.command("show")
+@click.argument("homes", nargs=-1, type=_HOMES, metavar="[HOME]...")
+@click.option("--last", type=click.IntRange(1), metavar="N", help=f"The last N records.  [default: {_LAST}]")
+@click.option("--all", "everything", is_flag=True, help="Every record.")
+@_events
+@_about
 def show(
     *, homes: tuple[Path, ...], last: int | None, everything: bool, names: tuple[str, ...], about: str | None
 ) -> int:
@@ -79,7 +86,9 @@ def show(
     checked = _checked(homes, Evidence())
     found: deque[tuple[Log, Record]] = deque(maxlen=None if everything else last or _LAST)
     rows = ((log, record) for log in checked for record, line in logs.records_of(log.directory))
-    chosen = (row for row in rows if (not names or row[1].event in names) and _is_about(row[1], about))
+    chosen = (
+        row for row in rows if (not names or row[1].event in names) and exporting.is_about(row[1], about)
+    )
     # Each log stands in its own order: where two records have the same time, the first log's comes first.
     found.extend(sorted(chosen, key=lambda row: row[1].time) if len(checked) > 1 else chosen)
     for log in checked:
@@ -156,6 +165,72 @@ def _read_key(file: Path) -> SealingKey:
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(codes.AUDIT_KEY_INVALID, str(file)) from error
     return SealingKey.from_text(text)
+
+
+# ── export ──────────────────────────────────────────────────────────────────────────────────────
+@audit.command("export")
+@click.argument("directory", required=False, type=_HOMES, metavar="[HOME]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "syslog"]),
+    default="jsonl",
+    show_default=True,
+    help="The lines of the log themselves, or RFC 5424 messages.",
+)
+@click.option("--from-sequence", type=click.IntRange(1), metavar="N", help="Begin with record N.")
+@click.option("--follow", is_flag=True, help="Go on with what is written, until interrupted.")
+@_events
+@_about
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="A new file.")
+@click.option(
+    "--enterprise",
+    type=click.IntRange(0, syslog.ENTERPRISE_MAX),
+    default=syslog.ENTERPRISE,
+    show_default=True,
+    metavar="NUMBER",
+    help="The private enterprise number in the structured data of RFC 5424.",
+)
+def export(*, directory: Path | None, form: str, enterprise: int, out: Path | None, **wanted: Any) -> int:
+    r"""Write records one to a line, for a log collector.
+
+    \b
+    Examples:
+      skex audit export --home /var/lib/skex > all.jsonl
+      skex audit export --home /var/lib/skex --format syslog --from-sequence 4711 --follow | forwarder
+
+    jsonl are the lines of the log as they are, so that what collects them can verify their chain.
+    syslog are RFC 5424 messages, ended by line feeds. To resume, begin with the number behind the last
+    one that arrived. Lines that are no records are left out and counted; then it ends with 4.
+    """
+    chosen = exporting.Wanted(
+        first=wanted["from_sequence"],
+        follow=wanted["follow"],
+        names=frozenset(wanted["names"]),
+        about=wanted["about"],
+    )
+    export_of = exporting.Export(directory or home(), chosen)
+    with _written(out) as write:
+        for record, line in export_of.records():
+            is_syslog = form == "syslog"
+            text = syslog.message(record, export_of.owner, enterprise).encode() if is_syslog else line
+            write(text + b"\n")
+    if export_of.skipped:
+        talk(f"{export_of.skipped} lines are no records; skex audit verify says more.")
+        return FAILED
+    return 0
+
+
+@contextmanager
+def _written(out: Path | None) -> Iterator[Callable[[bytes], None]]:
+    """Where an export goes; whoever reads stdout may leave at any time."""
+    if out is not None:
+        with new_file(out, PRIVATE) as new:
+            yield new.write
+            new.sync()
+        return
+    with suppress(BrokenPipeError):
+        yield lambda data: click.echo(data, nl=False)
 
 
 # ── seals ───────────────────────────────────────────────────────────────────────────────────────
@@ -237,15 +312,6 @@ def _locally() -> Iterator[_AtHand | None]:
 
 
 # ── records ─────────────────────────────────────────────────────────────────────────────────────
-def _is_about(record: Record, text: str | None) -> bool:
-    if text is None:
-        return True
-    ids = [one for found in record.subjects.values() for one in found]
-    return any(
-        text in one for one in (record.actor, record.second, record.cause, *ids, str(dict(record.details)))
-    )
-
-
 def _record_data(record: Record) -> Mapping[str, Any]:
     return {
         "sequence": record.sequence,

@@ -69,17 +69,23 @@ class Assessment:
         return sum(one.count for one in self.verdicts if one.reason.is_exposed)
 
 
-def owner_in(log: Log) -> Owner:
+def owner_in(home: Path, directory: Path) -> Owner:
     """Whose log it is: by its home, or by what it says. Raises ``Refused`` (audit-owner-unknown)."""
-    if whole.is_home(log.home):
-        settings = settings_of(log.home)
+    if whole.is_home(home):
+        settings = settings_of(home)
         return Owner(Where.HUB if isinstance(settings, HubConfig) else Where.KME, settings.name)
-    for record, _ in logs.records_of(log.directory):
+    for record, _ in logs.records_of(directory):
         if record.event in {events.DAEMON_STARTED.name, events.AUDIT_OPENED.name}:
             for where in Where:
                 for name in record.subjects.get(where.value, ()):
                     return Owner(where, name)
-    raise Refused(codes.AUDIT_OWNER_UNKNOWN, str(log.home))
+    raise Refused(codes.AUDIT_OWNER_UNKNOWN, str(home))
+
+
+def owner_of_log(home: Path, directory: Path) -> str:
+    """The same in one word: ``kme:north``."""
+    owner = owner_in(home, directory)
+    return f"{owner.where.value}:{owner.name}"
 
 
 def assess(homes: Sequence[Path], breaches: Sequence[Breach], slack: float, evidence: Evidence) -> Assessment:
@@ -90,7 +96,7 @@ def assess(homes: Sequence[Path], breaches: Sequence[Breach], slack: float, evid
     checked = [logs.check(one, evidence) for one in dict.fromkeys(homes)]
     collected = Collected()
     for log in checked:
-        owner = owner_in(log)
+        owner = owner_in(log.home, log.directory)
         collected.owners.add(owner)
         for record, _ in logs.records_of(log.directory):
             collected.feed(owner, record)

@@ -74,6 +74,47 @@ def is_whole_log(directory: Path) -> bool:
     return not found or _first_sequence(found[0]) == 1
 
 
+class Reader:
+    """Reads the lines of a log as they are written, from one record on; each whole line once."""
+
+    def __init__(self, directory: Path, first: int = 1) -> None:
+        """``first`` is the number of the first record that is wanted. Raises ``StoreFault`` (audit-io)."""
+        self._directory = directory
+        found = segments(directory)
+        before = [segment for segment in found if _first_sequence(segment) <= first]
+        self._segment = before[-1] if before else next(iter(found), None)
+        self._offset = 0
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines that came since, without their ends. Raises ``StoreFault`` (audit-io)."""
+        while True:
+            if self._segment is None:
+                self._segment = next(iter(segments(self._directory)), None)
+            if self._segment is None:
+                return
+            # Looked for first: what is there once a later segment is there is all of the earlier one.
+            following = self._following(self._segment)
+            yield from self._whole_lines(self._segment)
+            if following is None:
+                return
+            self._segment, self._offset = following, 0
+
+    def _following(self, segment: Path) -> Path | None:
+        return next((one for one in segments(self._directory) if one > segment), None)
+
+    def _whole_lines(self, segment: Path) -> Iterator[bytes]:
+        try:
+            with segment.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError as error:
+            raise StoreFault(codes.AUDIT_IO, str(segment)) from error
+        *whole, _ = data.split(b"\n")
+        for line in whole:
+            self._offset += len(line) + 1
+            yield line
+
+
 def verify(
     directory: Path,
     anchor: Head | None = None,
