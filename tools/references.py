@@ -41,7 +41,7 @@ def _default(key: schema.Key) -> str:
         return "required"
     if key.unstated is not None:
         return _number(key.unstated)
-    return f"`{key.kind.write(key.default)}`" if key.default != "" else "none"
+    return f"`{key.kind.write(key.default)}`" if key.default not in {"", None} else "none"
 
 
 def _number(unstated: object) -> str:

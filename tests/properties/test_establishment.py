@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from simulation.exchange import ALICE, BOB, Exchange, Lie, hub_name
 from skex.base import limits
 from skex.base.ids import BatchId, HubName
-from skex.protocol.receiver import Blame, HubBlamed, TwoCandidates
+from skex.protocol.evidence import Blame
+from skex.protocol.receiver import HubBlamed, TwoCandidates
 from skex.wire.messages import Shared
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skex.base import codes
 from skex.base.errors import Refused
-from skex.base.ids import KmeName, SaeId
+from skex.base.ids import HubName, KmeName, SaeId
 from skex.policy import language
 from skex.policy.decisions import Decision
 from skex.policy.evaluate import PolicySet
@@ -89,6 +89,8 @@ def amounts(draw: st.DrawFn) -> str:
                 f'[[kme.limit]]\npeers = ["@branch"]\nbatch_keys_max = {number}\n',
                 f'[[kme.limit]]\npeers = ["*"]\nminimum_effective_threshold = {number % 4 + 1}\n',
                 '[[kme.limit]]\npeers = ["site-1"]\nindependence = ["operator", "hosting"]\n',
+                f'[[kme.bench]]\nhubs = ["h*"]\npeers = ["*"]\nwrong_shares = {number}\nseconds = {number}\n',
+                f'[[kme.bench]]\npeers = ["@branch"]\nwrong_shares = {number}\nmissing_in_a_row = 7\n',
                 f'[[sae.limit]]\nlocal = ["*"]\nremote = ["*"]\nkeys_per_request_max = {number}\n',
             ]
         )
@@ -133,6 +135,8 @@ def test_order_of_rules_changes_no_decision_and_not_the_rule_that_decides(
         assert bounds[0] == bounds[1]
         floors = [one.kme.independence(peer, Direction.TO_PEER) for one in (first, second)]
         assert floors[0] == floors[1]
+        benches = [one.kme.bench(HubName("hub-1"), peer) for one in (first, second)]
+        assert benches[0] == benches[1]
 
 
 @given(rules, verdicts("deny"))

@@ -11,7 +11,8 @@ from skex.base import codes
 from skex.base.errors import StoreFault
 from skex.base.ids import Direction, LinkId
 from skex.base.secret import Secret
-from skex.protocol.changes import KeysSuspended, MarkRaised, SuspendReason
+from skex.protocol.bench import Stored
+from skex.protocol.changes import KeysSuspended, MarkRaised, SuspendReason, Tally, TallyKept
 from skex.protocol.keysets import KeySet
 from skex.store.database import CHECKSUM_BYTES, StoreKind, checked_vfs, migrations
 from skex.store.hub import HubStore
@@ -92,7 +93,7 @@ def test_hubs_store_of_the_first_schema_is_used_as_before(tmp_path: Path) -> Non
     store.close()
 
 
-@pytest.mark.parametrize("name", ["hub-1", "kme-1", "kme-2"])
+@pytest.mark.parametrize("name", ["hub-1", "kme-1", "kme-2", "kme-3"])
 def test_upgrade_is_told_once_and_leaves_the_schema_of_a_new_store(tmp_path: Path, name: str) -> None:
     reopen = open_hub if name == "hub-1" else open_kme
     kind = StoreKind.HUB if name == "hub-1" else StoreKind.KME
@@ -171,4 +172,20 @@ def test_kmes_store_of_the_second_schema_opens_with_its_keys_and_their_lives_go_
     assert store.suspensions() == (
         KeysSuspended(batch.role, batch.batch.peer, keys, SuspendReason.INVESTIGATION),
     )
+    store.close()
+
+
+def test_kmes_store_of_the_third_schema_opens_with_its_fates_and_counts_hubs_from_then_on(
+    tmp_path: Path,
+) -> None:
+    path = fixture(tmp_path, "kme-3")
+    store = open_kme(path)
+    assert any(one.delivered for one in store.histories())
+    assert [one.peer for one in store.suspensions()] == ["carol"]
+    assert store.load(float(START)).benched == Stored()
+    kept = TallyKept(HUBS[0], BOB, Tally(in_time=1))
+    store.commit([[kept]])
+    store.close()
+    store = open_kme(path)
+    assert store.load(float(START)).benched == Stored(tallies=(kept,))
     store.close()

@@ -178,7 +178,11 @@ SHARE_RECEIVED: Final = _kind(
 )
 SHARE_REJECTED: Final = _kind(_K, "share-rejected", "A share was refused.", {"reason": WORD}, sampled=True)
 HUB_BLAMED: Final = _kind(
-    _K, "hub-blamed", "A hub brought a share that is wrong, or two.", {"blame": WORD}, sampled=True
+    _K,
+    "hub-blamed",
+    "A hub brought a share that is wrong, or two.",
+    {"blame": WORD, "certain": FLAG, "evidence": DIGEST},
+    sampled=True,
 )
 TWO_CANDIDATES: Final = _kind(
     _K, "two-candidates", "Two batches under one id both verify: hubs collude, or the sender is broken."
@@ -301,8 +305,13 @@ THRESHOLD_CHANGED: Final = _kind(
     _C, "threshold-changed", "The threshold was changed.", {"before": COUNT, "after": COUNT}
 )
 HUB_ADDED: Final = _kind(_C, "hub-added", "A hub joined the realm.", _NOTE)
-HUB_BENCHED: Final = _kind(_C, "hub-benched", "A hub is not used for the time being.", _NOTE)
-HUB_BROUGHT_BACK: Final = _kind(_C, "hub-brought-back", "A hub is used again.", _NOTE)
+HUB_BENCHED: Final = _kind(
+    _C,
+    "hub-benched",
+    "A hub is not used for the time being, or last: for all peers, or for the one that is named.",
+    {**_NOTE, "why": WORD, "seconds": COUNT},
+)
+HUB_BROUGHT_BACK: Final = _kind(_C, "hub-brought-back", "A hub is used again.", {**_NOTE, "why": WORD})
 HUB_RETIRED: Final = _kind(_C, "hub-retired", "A hub left the realm for good.", _NOTE)
 ROLE_GRANTED: Final = _kind(_C, "role-granted", "An operator was given a role.", {"role": WORD})
 DUAL_CONTROL_REFUSED: Final = _kind(

@@ -721,6 +721,17 @@ HUB_NOT_IN_REALM: Final = _refused(
     "Compare with 'skex realm show'; names are compared exactly.",
 )
 
+BENCH_INVALID: Final = _refused(
+    "bench-invalid",
+    "A hub cannot be taken out of use like this.",
+    "The detail says what is wrong: seconds are whole and positive, a reason is one short line.",
+)
+HUB_NOT_BENCHED: Final = _refused(
+    "hub-not-benched",
+    "This hub is not on the bench.",
+    "Look at 'skex kme status': it says which hubs are, and for whose batches.",
+)
+
 # ── backups ─────────────────────────────────────────────────────────────────────────────────────
 BACKUP_MALFORMED: Final = _refused(
     "backup-malformed",

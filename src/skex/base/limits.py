@@ -168,6 +168,24 @@ PAST_INCARNATIONS: Final = 16
 """Incarnations of one peer that are known to be over: a late CONFIRM does not bring one back."""
 REVOCATIONS_REMEMBERED: Final = 1024
 """Revocations of one pair that are known by id, so that a replay never revokes newer keys."""
+EVIDENCE_PER_HUB: Final = 64
+"""What shows that a hub did wrong is kept so often for each hub; the oldest goes first, all are counted."""
+EVIDENCE_PER_MINUTE: Final = 30
+"""The same, written in a minute for each hub: one that is wrong at full speed does not fill the disk."""
+TALLY_PEERS_PER_HUB: Final = 1024
+"""Peers for which a hub's shares are counted apart; those of further ones are counted together."""
+TALLY_SECONDS: Final = 60
+"""Counts of shares that were right are written so long after they changed; a crash loses them."""
+BENCH_WINDOW_SECONDS: Final = 3600
+"""Wrong shares count together that came within so long."""
+BENCH_WRONG_SHARES_MAX: Final = 100
+"""The most wrong shares that a rule may bear with within that time."""
+BENCH_SECONDS_MAX: Final = 31_536_000
+"""A year: the longest time that a hub is put on the bench for; a command may leave the end open."""
+PROBATION_SECONDS: Final = 3600
+"""A hub that was taken out by a command is on probation for so long, if no rule says for how long."""
+BENCH_REASON_CHARACTERS: Final = 200
+"""An operator's reason for taking a hub out of use."""
 LINK_QUEUE_BYTES: Final = 4 * 1024 * 1024
 """Messages that wait for pad or for the socket on one link; beyond it the link is busy."""
 LINK_QUEUE_MESSAGES: Final = 16_384

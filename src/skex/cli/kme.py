@@ -8,7 +8,7 @@ import click
 
 from skex.base import limits
 from skex.base.ids import HubName, KmeName
-from skex.cli import running, values
+from skex.cli import blame, running, values
 from skex.cli.common import Noun, result, talk
 from skex.cli.homes import home, kme_config
 from skex.daemon.enrolment import open_kme
@@ -91,5 +91,5 @@ def settle() -> None:
     result({"kme": config.name, "settled": True}, f"The rollback of {config.name} is settled.")
 
 
-for command in running.KME_COMMANDS:
+for command in (*running.KME_COMMANDS, *blame.COMMANDS):
     kme.add_command(command)

@@ -11,6 +11,7 @@ import click
 from skex.base.ids import KmeName
 from skex.cli import values
 from skex.cli.admin import ask
+from skex.cli.blame import used_word
 from skex.cli.common import Verb, result, table, talk
 from skex.cli.homes import hub_config, kme_config
 from skex.runtime import logs
@@ -114,14 +115,16 @@ HUB_COMMANDS = (hub_run, hub_status, hub_reload)
 KME_COMMANDS = (kme_run, kme_status, kme_reload, kme_reserve)
 
 
-_HUB_COLUMNS = ("hub", "pad", "link", "to hub", "to KME", "lasts", "blamed")
+_HUB_COLUMNS = ("hub", "pad", "link", "to hub", "to KME", "lasts", "missing", "wrong", "used")
 _RESERVE_COLUMNS = ("peer", "key bytes", "keys", "low", "high", "failed tries", "health", "taken/s", "lasts")
 _ENDLESS = ("no end", "no end", "for ever")
 """What there is to say of a derived pad."""
 
 
 def _hub_row(one: dict[str, Any]) -> tuple[Any, ...]:
-    return (one["hub"], one["pad"], _link_word(one), *_pads(one["pads"]), one["blamed"])
+    shares = one["shares"]
+    conduct = (shares["missing"], one["blamed"], used_word(one))
+    return (one["hub"], one["pad"], _link_word(one), *_pads(one["pads"]), *conduct)
 
 
 def _pads(pads: dict[str, Any] | None) -> tuple[str, str, str]:

@@ -54,6 +54,8 @@ class Label(bytes, Enum):
     """Digest of a realm file (SHA-512)."""
     FINGERPRINT = b"skex1 fingerprint"
     """What operators compare as words (SHA-512)."""
+    EVIDENCE = b"skex1 evidence"
+    """Digests of shares and tags that were wrong, kept where they came (SHA-512)."""
 
 
 _PREFACE: Final = (Label.PREFACE_1, Label.PREFACE_2, Label.PREFACE_3, Label.PREFACE_4, Label.PREFACE_5)

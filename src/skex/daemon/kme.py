@@ -305,7 +305,7 @@ class KmeDaemon:
         return 0 if pad is None else pad.remaining_bytes
 
     def link_status(
-        self, stored: StoredLink, blamed: Mapping[HubName, int], pads: Mapping[LinkId, Mapping[str, Any]]
+        self, stored: StoredLink, conduct: Mapping[str, Any], pads: Mapping[LinkId, Mapping[str, Any]]
     ) -> Mapping[str, Any]:
         """One hub in ``skex kme status``; ``pads`` is what the pad watch reports."""
         hub = stored.link.hub
@@ -318,7 +318,7 @@ class KmeDaemon:
             "last_error": self._last_errors.get(hub),
             "suspended": stored.suspended,
             "frozen": list(stored.frozen),
-            "blamed": blamed.get(hub, 0),
+            **conduct,
             "pad_bytes_left": {
                 direction.name.lower(): self.pad_left(hub, direction) if up else None
                 for direction in Direction

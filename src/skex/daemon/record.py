@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, assert_never
 
 from skex.audit import events
 from skex.audit.events import Event, Verdict
-from skex.audit.fields import NETWORK, SYSTEM, Actor, ActorKind, Subject
+from skex.audit.fields import NETWORK, SYSTEM, Actor, ActorKind, Digest, Subject
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, SkexError
 from skex.base.ids import BatchId, HubName, KmeName, LinkId, SaeId
@@ -17,8 +17,8 @@ from skex.keys.filling import ReserveMarks
 from skex.keys.health import Turn
 from skex.keys.service import Delivery
 from skex.policy.decisions import Decision
-from skex.protocol import hub, kme, peer, realm, receiver, rollback, sender
-from skex.protocol.changes import Batch
+from skex.protocol import bench, hub, kme, peer, realm, receiver, rollback, sender
+from skex.protocol.changes import Batch, BenchKept, EvidenceKept
 from skex.wire.claim import Claim, Enrolment, Randomness
 from skex.wire.context import Purpose
 from skex.wire.realm import Realm
@@ -180,10 +180,8 @@ def of_kme(
         case sender.NotEstablished(peer=name, code=code):
             rule = rule_against(notice)
             event = Event(events.BATCH_FAILED, subjects=(Subject.kme(name),), rule=rule, cause=code)
-        case receiver.HubBlamed(hub=name, batch=batch_id):
-            subjects = (Subject.hub(name), Subject.batch(batch_id))
-            details = {"blame": BlameWord[notice.blame.name]}
-            event = Event(events.HUB_BLAMED, subjects=subjects, details=details)
+        case receiver.HubBlamed() | bench.HubBenched() | bench.HubBroughtBack():
+            event = _conduct(notice)
         case receiver.GroupExpired() | receiver.ShareRefused():
             event = _share_rejected(notice)
         case receiver.TwoCandidates(sender=name, batch=batch_id):
@@ -229,6 +227,57 @@ def _of_end(notice: kme.KmeNotice) -> Event | None:
 def batch_expired(peer_name: KmeName, batch: BatchId) -> Event:
     """What was left of a batch is erased at this end."""
     return Event(events.KEYS_EXPIRED, subjects=(Subject.kme(peer_name), Subject.batch(batch)))
+
+
+def _conduct(notice: receiver.HubBlamed | bench.HubBenched | bench.HubBroughtBack) -> Event:
+    """What a hub did, and what follows from it."""
+    match notice:
+        case receiver.HubBlamed():
+            return _blamed(notice)
+        case bench.HubBenched(kept):
+            return _benched(kept)
+        case bench.HubBroughtBack(hub=name, peer=peer_name, why=why, by=by):
+            subjects = _hub_for(name, peer_name)
+            return Event(events.HUB_BROUGHT_BACK, _operator(by), subjects, details={"why": why})
+        case _:
+            assert_never(notice)
+
+
+def _blamed(notice: receiver.HubBlamed) -> Event:
+    kept = EvidenceKept(
+        notice.hub, notice.sender, notice.batch, notice.blame, notice.certain, notice.evidence
+    )
+    return Event(
+        events.HUB_BLAMED,
+        subjects=(Subject.hub(notice.hub), Subject.kme(notice.sender), Subject.batch(notice.batch)),
+        details={
+            "blame": BlameWord[notice.blame.name],
+            "certain": notice.certain,
+            "evidence": Digest(kept.to_bytes()),
+        },
+    )
+
+
+def _benched(kept: BenchKept) -> Event:
+    details: dict[str, object] = {"why": kept.cause, "note": kept.reason}
+    if kept.seconds is not None:
+        details["seconds"] = round(kept.seconds)
+    return Event(
+        events.HUB_BENCHED,
+        _operator(kept.by),
+        _hub_for(kept.hub, kept.peer),
+        rule=kept.rule,
+        details=details,
+    )
+
+
+def _operator(by: str) -> Actor:
+    return Actor(ActorKind.OPERATOR, by) if by else SYSTEM
+
+
+def _hub_for(name: HubName, peer_name: KmeName | None) -> tuple[Subject, ...]:
+    """A hub, and the peer for whose batches something holds; none for all."""
+    return (Subject.hub(name),) if peer_name is None else (Subject.hub(name), Subject.kme(peer_name))
 
 
 def _share_rejected(notice: receiver.GroupExpired | receiver.ShareRefused) -> Event:

@@ -20,6 +20,7 @@ from skex.daemon.admin import AdminSocket, Upload, caller
 from skex.daemon.auditing import audit_commands, audited, owner_word, started
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_kme
+from skex.daemon.benching import BenchCommands, HubConduct
 from skex.daemon.claims import LinkClaims
 from skex.daemon.conduct import Seldom
 from skex.daemon.config import KmeConfig
@@ -60,8 +61,8 @@ from skex.keys.held import HeldKeys
 from skex.keys.reserve import Reserve
 from skex.keys.service import Keys
 from skex.keys.suspended import Suspensions
-from skex.policy.ports import ActivePolicy, KmeAdmission, KmeAssignPolicy, Told
-from skex.protocol import kme, receiver
+from skex.policy.ports import ActivePolicy, KmeAdmission, KmeAssignPolicy, KmeBenchRules, Told
+from skex.protocol import bench, kme, receiver
 from skex.protocol.kme import KmeCore, KmeState, Ports
 from skex.protocol.peer import Identity
 from skex.protocol.realm import KitCollected, RealmInForce
@@ -122,7 +123,15 @@ class _Composition:
             failed=ending.failed,
         )
         holdings = Holdings(kept)
+        self._bench = bench.Bench(KmeBenchRules(self._policy), state.benched, now)
         self.core = self._core(state, store, holdings, now)
+        self._conduct = HubConduct(
+            self._bench,
+            lambda: [one.link.hub for one in self.daemon.links],
+            self._current_realm,
+            self.daemon.now,
+        )
+        self.daemon.metrics.registry.register(self._conduct)
         claims = Claims(self._realms, permissions.counted)
         suspensions = Suspensions(store.suspensions())
         held = HeldKeys(self._realm_name, config.name, config.keys.held_max, claims, suspensions)
@@ -148,9 +157,11 @@ class _Composition:
             config.home / PADS_DIRECTORY,
             self.daemon.reload_links,
         )
+        self._bench_commands = BenchCommands(
+            self._conduct, self.engine, store, self.daemon.committer, self._recording
+        )
         self._doors = Tasks(ending.failed)
         self._door: Door | None = None
-        self.blamed: dict[HubName, int] = {}
         for listener in (holdings.hear, self._hear):
             self.daemon.listen(listener)
 
@@ -194,7 +205,11 @@ class _Composition:
             admission=KmeAdmission(self._policy, holdings, claims, self._refused(record.PeerAsked.BATCH)),
             assign_policy=KmeAssignPolicy(self._policy, self._refused(record.PeerAsked.ASSIGNMENT)),
         )
-        return KmeCore(identity, ports, self._config.threshold_floor, state, now)
+        return KmeCore(identity, ports, self._config.threshold_floor, state, now, hubs=self._bench)
+
+    def _current_realm(self) -> Realm | None:
+        realms = self.core.trust.realms(clock.now())
+        return None if realms is None else realms.current
 
     def _refused(self, what: record.PeerAsked) -> Told:
         return lambda name, decision: self._emit(record.refused_peer(name, what, decision))
@@ -276,15 +291,22 @@ class _Composition:
         if event is not None:
             self._emit(event)
         if isinstance(notice, receiver.HubBlamed):
-            self.blamed[notice.hub] = self.blamed.get(notice.hub, 0) + 1
             _log.error("a hub brought a wrong share", extra={"hub": notice.hub, "certain": notice.certain})
+        if isinstance(notice, bench.HubBenched):
+            kept = notice.kept
+            extra = {"hub": kept.hub, "peer": kept.peer, "cause": kept.cause.value, "rule": kept.rule}
+            _log.warning("a hub is on the bench", extra=extra)
+        if isinstance(notice, bench.HubBroughtBack):
+            extra = {"hub": notice.hub, "peer": notice.peer, "why": notice.why.value}
+            _log.info("a hub is used again", extra=extra)
         if isinstance(notice, RealmInForce):
             self.daemon.find(self._addresses())
         self.daemon.metrics.ready.set(self.core.may_deliver)
 
     def _healthy(self) -> bool:
         realms = self.core.trust.realms(clock.now())
-        return realms is not None and len(self.daemon.hubs_up) >= realms.current.threshold
+        used = [hub for hub in self.daemon.hubs_up if not self._bench.is_out(hub)]
+        return realms is not None and len(used) >= realms.current.threshold
 
     # ── the operator ────────────────────────────────────────────────────────────────────────────
     def _commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
@@ -295,6 +317,7 @@ class _Composition:
             "backup": self._backup,
             **self._key_commands.commands(),
             **audit_commands(self._recording, owner_word(self._config), self._remembered),
+            **self._bench_commands.commands(),
         }
 
     async def _remembered(self) -> str | None:
@@ -360,7 +383,10 @@ class _Composition:
             "healthy": self._healthy(),
             "filling": self.keys.filling.is_on,
             "awaiting_kits": [link.hub for link in awaiting],
-            "hubs": [self.daemon.link_status(one, self.blamed, pads) for one in self.daemon.links],
+            "hubs": [
+                self.daemon.link_status(one, self._conduct.status(one.link.hub), pads)
+                for one in self.daemon.links
+            ],
             "reserves": self._reserves.status(),
         }
 

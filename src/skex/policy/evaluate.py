@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from skex.base import codes, ids
 from skex.base.errors import Refused
-from skex.base.ids import KmeName, SaeId, kme_of
+from skex.base.ids import HubName, KmeName, SaeId, kme_of
 from skex.policy import language, operators, schema
 from skex.policy.decisions import DEFAULT, Bound, Decision, Place
 from skex.policy.groups import Groups
@@ -21,6 +21,7 @@ from skex.policy.names import Names
 from skex.policy.rules import (
     Direction,
     HubRule,
+    KmeBench,
     KmeLimit,
     KmeRule,
     OperatorRule,
@@ -127,7 +128,9 @@ def _strictest(key: schema.Key, matching: Iterable[Rule], unstated: Any) -> Boun
     return Bound(unstated) if best is None else best
 
 
-_HIGH_IS_STRICT: Final = frozenset({"minimum_threshold", "minimum_effective_threshold", "key_bytes_min"})
+_HIGH_IS_STRICT: Final = frozenset(
+    {"minimum_threshold", "minimum_effective_threshold", "key_bytes_min", "seconds"}
+)
 
 
 _COUNTED: Final = "independence"
@@ -271,6 +274,15 @@ class KmeBounds:
     stored_bytes_max: Bound
 
 
+@dataclass(frozen=True, slots=True)
+class BenchBounds:
+    """When a hub is benched, and for how long; ``missing_in_a_row`` None: never for that."""
+
+    wrong_shares: Bound
+    missing_in_a_row: Bound | None
+    seconds: Bound
+
+
 class KmePlace:
     """What this KME's operator decides about other KMEs. A direction asked for is never both."""
 
@@ -279,12 +291,17 @@ class KmePlace:
             names = opener(rule.peers)
             return lambda peer, direction: rule.direction.covers(direction) and peer in names
 
+        def benches(rule: KmeBench) -> Callable[..., bool]:
+            hubs, names = Names.of(rule.hubs), opener(rule.peers)
+            return lambda hub, peer: hub in hubs and peer in names
+
         self._verdicts = _Verdicts(
             Place.KME,
             _Compiled.of(policy, "kme.deny", KmeRule, peers),
             _Compiled.of(policy, "kme.allow", KmeRule, peers),
         )
         self._limits = _Compiled.of(policy, "kme.limit", KmeLimit, peers)
+        self._benches = _Compiled.of(policy, "kme.bench", KmeBench, benches)
 
     def may_exchange(self, peer: KmeName, direction: Direction) -> Decision:
         """Whether keys may be established with ``peer`` at all."""
@@ -325,6 +342,19 @@ class KmePlace:
             return allowed
         bound = self.bounds(peer, direction).minimum_threshold
         return _refused_or(allowed, _within(threshold, bound, "a threshold", Place.KME, least=True))
+
+    def bench(self, hub: HubName, peer: KmeName) -> BenchBounds | None:
+        """When ``hub`` is benched for batches with ``peer``; None where no rule is for them."""
+        matching = tuple(self._benches.matching(hub, peer))
+        if not matching:
+            return None
+        keys = {key.name: key for key in schema.TABLES["kme.bench"].keys}
+        missing = [rule for rule in matching if rule.missing_in_a_row is not None]
+        return BenchBounds(
+            _strictest(keys["wrong_shares"], matching, None),
+            _strictest(keys["missing_in_a_row"], missing, None) if missing else None,
+            _strictest(keys["seconds"], matching, keys["seconds"].unstated),
+        )
 
     def may_make(self, peer: KmeName, direction: Direction, context: CompactContext) -> Decision:
         """Whether a batch may be what ``context`` says; storage and claim are asked for apart.

@@ -37,6 +37,13 @@ def check_kme(pattern: str) -> None:
     _check_part(pattern)
 
 
+def check_hub(pattern: str) -> None:
+    """Refuse what is no pattern of hub names: groups hold none."""
+    if GROUP in pattern:
+        raise NameProblem("hubs are in no group: write their names, with '*' in them where it helps")
+    _check_part(pattern)
+
+
 def check_sae(pattern: str) -> None:
     """Refuse what is no pattern of SAE ids and no group: ``*``, ``vpn@site-*``, ``*@@branch``, ``@saes``."""
     if pattern == ANY:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol, TypeAlias, TypeVar, cast
 
 from skex.base import limits
-from skex.base.ids import KmeName, SaeId
-from skex.policy.decisions import Decision
+from skex.base.ids import HubName, KmeName, SaeId
+from skex.policy.decisions import DEFAULT, Decision
 from skex.policy.evaluate import Held, PolicySet, SaeBounds
 from skex.policy.rules import Direction, Role
+from skex.protocol.bench import BenchRule
 from skex.protocol.establishment import OwnClaims
 from skex.protocol.hub import Reason, RefusedRequest, Request, Stream
 from skex.protocol.quota import Quota
@@ -178,6 +179,33 @@ class KmeAdmission:
             claim = context.claim.joined(self._claims.own_claim(context.hubs))
             decision = kme.accepts_claim(sender, direction, claim.claim_class(context.threshold))
         return decision
+
+
+class KmeBenchRules:
+    """``BenchRules`` of ``protocol.bench``: when hubs are put on the bench by themselves."""
+
+    def __init__(self, active: ActivePolicy) -> None:
+        self._active = active
+
+    def bench_rule(self, hub: HubName, peer: KmeName) -> BenchRule | None:
+        """What holds for a hub and a peer, if any rule does."""
+        return self._active.remembered(
+            (hub, peer, KmeBenchRules), lambda policy: _bench_rule(policy, hub, peer)
+        )
+
+
+def _bench_rule(policy: PolicySet, hub: HubName, peer: KmeName) -> BenchRule | None:
+    bounds = policy.kme.bench(hub, peer)
+    if bounds is None:
+        return None
+    missing = bounds.missing_in_a_row
+    return BenchRule(
+        wrong_shares=int(bounds.wrong_shares.value),
+        missing_in_a_row=None if missing is None else int(missing.value),
+        seconds=int(bounds.seconds.value),
+        wrong_rule=bounds.wrong_shares.rule,
+        missing_rule=DEFAULT if missing is None else missing.rule,
+    )
 
 
 class KmeAssignPolicy:

@@ -113,6 +113,17 @@ class KmeLimit(Rule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KmeBench(Rule):
+    """``kme.bench``: when a hub is put on the bench, for batches with which peers."""
+
+    hubs: frozenset[str]
+    peers: frozenset[str]
+    wrong_shares: int
+    missing_in_a_row: int | None
+    seconds: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SaeRule(Rule):
     """``sae.allow`` and ``sae.deny``: which local SAE shares keys with which remote one."""
 
@@ -147,6 +158,8 @@ class OperatorCommand(Enum):
     APPROVE = "approve"
     RELOAD = "reload"
     RESERVE = "reserve"
+    BLAME = "blame"
+    BENCH = "bench"
     KIT_CREATE = "kit-create"
     KIT_IMPORT = "kit-import"
     REALM_UPDATE = "realm-update"

@@ -197,6 +197,7 @@ PURPOSES: Final[Mapping[str, Purpose]] = {"control": Purpose.CONTROL, "traffic":
 
 KME_NAMES: Final = _list_of(_text(names.check_kme, "a KME name"), 'KME names, "*" in names, and "@groups"')
 SAE_NAMES: Final = _list_of(_text(names.check_sae, "an SAE id"), 'SAE ids, "*" in them, and "@groups"')
+HUB_NAMES: Final = _list_of(_text(names.check_hub, "a hub name"), 'hub names, "*" in names')
 _LABELS: Final = _list_of(_text(_check_label, "a label"), 'labels, "*" in them')
 NAME: Final = Key(
     "id",
@@ -322,6 +323,8 @@ COMMANDS: Final[Mapping[OperatorCommand, str]] = {
     " commands that one may ask for, too.",
     OperatorCommand.RELOAD: "`skex hub reload`, `skex kme reload`: take in the policy that is in its file.",
     OperatorCommand.RESERVE: "`skex kme reserve`: look at reserves, switch their filling, drain one.",
+    OperatorCommand.BLAME: "`skex kme blame`: what shows that hubs did wrong.",
+    OperatorCommand.BENCH: "`skex kme bench`, `skex kme bring-back`: take a hub out of use and back.",
     OperatorCommand.KIT_CREATE: "`skex kit create` at a hub: enrol a KME.",
     OperatorCommand.KIT_IMPORT: "`skex kit import` at a KME: enrol it with a hub.",
     OperatorCommand.REALM_UPDATE: "`skex hub update-realm`: serve another epoch of the realm.",
@@ -329,7 +332,15 @@ COMMANDS: Final[Mapping[OperatorCommand, str]] = {
 """What each command lets somebody do, for people."""
 ROLES: Final[Mapping[str, frozenset[OperatorCommand]]] = {
     "viewer": frozenset({OperatorCommand.STATUS}),
-    "operator": frozenset({OperatorCommand.STATUS, OperatorCommand.PENDING, OperatorCommand.RESERVE}),
+    "operator": frozenset(
+        {
+            OperatorCommand.STATUS,
+            OperatorCommand.PENDING,
+            OperatorCommand.RESERVE,
+            OperatorCommand.BLAME,
+            OperatorCommand.BENCH,
+        }
+    ),
     "security-officer": frozenset(
         {
             OperatorCommand.STATUS,
@@ -337,12 +348,16 @@ ROLES: Final[Mapping[str, frozenset[OperatorCommand]]] = {
             OperatorCommand.POLICY,
             OperatorCommand.APPROVE,
             OperatorCommand.RELOAD,
+            OperatorCommand.BLAME,
+            OperatorCommand.BENCH,
             OperatorCommand.KIT_CREATE,
             OperatorCommand.KIT_IMPORT,
             OperatorCommand.REALM_UPDATE,
         }
     ),
-    "auditor": frozenset({OperatorCommand.STATUS, OperatorCommand.PENDING, OperatorCommand.POLICY}),
+    "auditor": frozenset(
+        {OperatorCommand.STATUS, OperatorCommand.PENDING, OperatorCommand.POLICY, OperatorCommand.BLAME}
+    ),
 }
 """The roles that every policy has. Who keeps the daemon running makes no keys' trust, and who watches
 changes nothing."""
@@ -350,6 +365,7 @@ DUAL: Final = frozenset(
     {
         OperatorCommand.RELOAD,
         OperatorCommand.RESERVE,
+        OperatorCommand.BENCH,
         OperatorCommand.KIT_CREATE,
         OperatorCommand.KIT_IMPORT,
         OperatorCommand.REALM_UPDATE,
@@ -533,6 +549,37 @@ TABLES: Final[Mapping[str, Table]] = {
                     None,
                     "Key bytes kept for one peer and direction.",
                     64 * _MEGABYTE,
+                ),
+            ),
+        ),
+        Table(
+            "kme.bench",
+            rules.KmeBench,
+            "When a hub that brings wrong shares is put on the bench, for batches with the peer in whose"
+            " batches it did. Where no rule matches a hub and a peer, nothing is ever done by itself.",
+            (
+                NAME,
+                Key("hubs", HUB_NAMES, frozenset({names.ANY}), "The hubs."),
+                Key("peers", KME_NAMES, REQUIRED, "The KMEs with which batches are made."),
+                Key(
+                    "wrong_shares",
+                    _number(1, limits.BENCH_WRONG_SHARES_MAX),
+                    REQUIRED,
+                    "So many batches within an hour for which its share was wrong for certain.",
+                ),
+                Key(
+                    "missing_in_a_row",
+                    _number(1),
+                    None,
+                    "So many batches in a row for which it brought none, though it was connected."
+                    " Without it, missing shares are only counted.",
+                ),
+                Key(
+                    "seconds",
+                    _number(1, limits.BENCH_SECONDS_MAX),
+                    None,
+                    "How long it stays there, and is on probation behind it. Of several, the longest counts.",
+                    limits.PROBATION_SECONDS,
                 ),
             ),
         ),

@@ -88,6 +88,15 @@ minimum_threshold = 2
 minimum_claim = "computational"
 lifetime_seconds_max = 604_800
 
+# A hub that brings wrong shares of a peer's batches is used last for batches with that peer, for a while.
+[[kme.bench]]
+id = "every-hub"
+hubs = ["*"]
+peers = ["*"]
+wrong_shares = 3
+missing_in_a_row = 50
+seconds = 3600
+
 [[sae.limit]]
 id = "everyone"
 local = ["*"]

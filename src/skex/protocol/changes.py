@@ -21,7 +21,9 @@ from skex.base.ids import (
     SaeId,
 )
 from skex.base.secret import Secret
+from skex.protocol.evidence import Blame, Evidence
 from skex.wire.claim import Claim
+from skex.wire.codec import Value, encode
 from skex.wire.context import CompactContext
 from skex.wire.messages import Confirmation
 from skex.wire.peer import KeyRange, RevokeReason
@@ -323,6 +325,84 @@ class RollbackSettled:
     """The operator renewed what had to be renewed; ``RollbackFound`` is past."""
 
 
+# ── the bench ───────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of one hub's shares of one peer's batches.
+
+    ``wrong`` for certain; ``suspected`` where colluding hubs may only have made it look so. ``in_a_row``
+    are the newest ``missing`` ones that it, or the sender, held back, with no share of it between them.
+    """
+
+    in_time: int = 0
+    late: int = 0
+    missing: int = 0
+    wrong: int = 0
+    suspected: int = 0
+    in_a_row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TallyKept:
+    """The counts of a hub and a peer; ``peer`` None is all peers for which there was no room."""
+
+    hub: HubName
+    peer: KmeName | None
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceKept:
+    """What shows that a hub did wrong. A store keeps the newest ``limits.EVIDENCE_PER_HUB`` of a hub."""
+
+    hub: HubName
+    peer: KmeName
+    batch: BatchId
+    blame: Blame
+    certain: bool
+    evidence: Evidence
+
+    def to_bytes(self) -> bytes:
+        """One encoding of all of it: its digest names it in the audit log."""
+        what: list[Value] = [self.hub, self.peer, self.batch.to_bytes(), self.blame.name, int(self.certain)]
+        return encode([*what, self.evidence.to_value()])
+
+
+class BenchCause(Enum):
+    """Why a hub is on the bench."""
+
+    WRONG_SHARES = "wrong-shares"
+    WRONG_ON_PROBATION = "wrong-on-probation"
+    MISSING_SHARES = "missing-shares"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchKept:
+    """A hub is on the bench, or back on probation, for batches with ``peer``; None for all peers.
+
+    ``seconds`` are left of it, None where only a command ends it. ``rule`` is the policy's that decided,
+    ``by`` and ``reason`` are an operator's.
+    """
+
+    hub: HubName
+    peer: KmeName | None
+    benched: bool
+    seconds: float | None
+    cause: BenchCause
+    rule: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchEnded:
+    """A hub plays again for batches with ``peer``, and its probation is over."""
+
+    hub: HubName
+    peer: KmeName | None
+
+
 LinkChange: TypeAlias = MarkRaised | PrefaceCounted | PeerSeen | LinkFrozen
 BatchChange: TypeAlias = BatchSent | BatchReceived | BatchAnswered | BatchDropped | TombstonesDropped
 PeerChange: TypeAlias = RootKept | RootDropped | ControlQueued | ControlDone | RevocationCarriedOut
@@ -337,4 +417,7 @@ KeyChange: TypeAlias = (
     | KeysResumed
 )
 RollbackChange: TypeAlias = RollbackFound | RollbackSettled
-Change: TypeAlias = LinkChange | BatchChange | PeerChange | KeyChange | RealmAccepted | RollbackChange
+BenchChange: TypeAlias = TallyKept | EvidenceKept | BenchKept | BenchEnded
+Change: TypeAlias = (
+    LinkChange | BatchChange | PeerChange | KeyChange | RealmAccepted | RollbackChange | BenchChange
+)

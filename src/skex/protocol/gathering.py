@@ -86,9 +86,26 @@ GROUP_TABLE: Final[Table[GroupState, GroupStep]] = {
 
 
 class Group:
-    """Shares with one context and tag."""
+    """Shares with one context and tag.
 
-    __slots__ = ("context", "hubs", "key", "machine", "opener", "search", "searched", "shares")
+    ``last`` are the shares of hubs on the bench: they are tried only where those of the others do not
+    suffice. ``lot`` are the shares of the newest search; ``tried`` and ``tried_first`` those of which
+    every set was tried, with and without the bench.
+    """
+
+    __slots__ = (
+        "context",
+        "hubs",
+        "key",
+        "last",
+        "lot",
+        "machine",
+        "opener",
+        "search",
+        "shares",
+        "tried",
+        "tried_first",
+    )
 
     def __init__(self, key: GroupKey, context: Context, opener: HubName) -> None:
         self.key = key
@@ -96,7 +113,10 @@ class Group:
         self.opener = opener
         self.shares: dict[Coordinate, Secret] = {}
         self.hubs: dict[Coordinate, HubName] = {}
-        self.searched: frozenset[Coordinate] = frozenset()
+        self.last: set[Coordinate] = set()
+        self.lot: frozenset[Coordinate] = frozenset()
+        self.tried: frozenset[Coordinate] = frozenset()
+        self.tried_first: frozenset[Coordinate] = frozenset()
         self.search: int | None = None
         self.machine = StateMachine(GROUP_TABLE, GroupState.AWAITING_SHARES)
 
@@ -106,26 +126,42 @@ class Group:
         return (
             self.machine.state is GroupState.AWAITING_SHARES
             and len(self.shares) >= self.context.compact.threshold
-            and not self.searched.issuperset(self.shares)
+            and not self.tried.issuperset(self.shares)
         )
 
     @property
     def settled_by_one(self) -> bool:
         """Whether there are just enough shares: one interpolation says what there is to say."""
-        return len(self.shares) == self.context.compact.threshold
+        return len(self._next_lot()) == self.context.compact.threshold
+
+    def _next_lot(self) -> frozenset[Coordinate]:
+        """What the next search tries: the bench comes last, and at once where the others are too few."""
+        every = frozenset(self.shares)
+        first = every - self.last
+        few = len(first) < self.context.compact.threshold
+        return every if few or self.tried_first.issuperset(first) else first
 
     def begin_search(self) -> Search:
-        """A search over copies of all the shares; what earlier ones tried is left out."""
+        """A search over copies of the next shares; what earlier ones tried is left out."""
         self.machine.step(GroupStep.SEARCH_STARTED)
-        newest = frozenset(self.shares) - self.searched
-        self.searched = frozenset(self.shares)
+        self.lot = lot = self._next_lot()
+        every = frozenset(self.shares)
+        newest = lot - (self.tried if lot == every else self.tried_first)
+        self.tried_first = every - self.last
+        if lot == every:
+            self.tried = every
         return Search(
             threshold=self.context.compact.threshold,
             tag=self.key.tag,
             context=self.context.to_bytes(),
-            shares={hub: Secret(share.expose()) for hub, share in self.shares.items()},
+            shares={hub: Secret(self.shares[hub].expose()) for hub in sorted(lot)},
             newest=newest,
         )
+
+    def forget_searches(self) -> None:
+        """A share is gone: whatever was tried may have rested on it."""
+        self.lot = self.tried = self.tried_first = frozenset()
+        self.search = None
 
 
 class SearchTurns:
@@ -191,6 +227,14 @@ class Gathering:
         """Give each of so many hubs an equal part of the room for waiting shares."""
         self._share_bytes = limits.PENDING_SHARE_BYTES // hubs
 
+    def first_of(self, hub: HubName, batch: BatchKey) -> Secret | None:
+        """The share that a hub brought first for a batch that is not accepted, while it waits."""
+        key = self._brought.get(batch, {}).get(hub)
+        if key is None:
+            return None
+        group = self._groups[key]
+        return next((group.shares.get(one) for one, name in group.hubs.items() if name == hub), None)
+
     @property
     def next_deadline(self) -> float | None:
         """When the first group's time is over."""
@@ -223,8 +267,9 @@ class Gathering:
         *,
         share: Secret,
         now: float,
+        last: bool = False,
     ) -> Offer:
-        """Take one hub's share; the first for a batch is final."""
+        """Take one hub's share; the first for a batch is final. ``last``: it is tried last."""
         earlier = self._brought.get(key.of, {}).get(hub)
         if earlier is not None:
             known = self._groups[earlier].shares.get(coordinate)
@@ -240,6 +285,8 @@ class Gathering:
         group.machine.step(GroupStep.SHARE_CAME)
         group.shares[coordinate] = share
         group.hubs[coordinate] = hub
+        if last:
+            group.last.add(coordinate)
         self._rooms[hub].take(key.of.sender, key, len(share))
         self._brought.setdefault(key.of, {})[hub] = key
         return Offer.TAKEN
@@ -273,7 +320,8 @@ class Gathering:
         self._rooms[hub].release(group.key.of.sender, group.key)
         share.wipe()
         del self._brought[group.key.of][hub]
-        group.searched, group.search = frozenset(), None
+        group.last.discard(coordinate)
+        group.forget_searches()
         if group.machine.allows(GroupStep.SEARCH_WITHDRAWN):
             group.machine.step(GroupStep.SEARCH_WITHDRAWN)
         if not group.hubs:

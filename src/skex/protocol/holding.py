@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -16,8 +17,9 @@ from typing import Final
 from skex.base import limits
 from skex.base.ids import Coordinate, HubName, KmeName
 from skex.base.secret import Secret
+from skex.protocol.evidence import NO_EVIDENCE, Evidence, of_share
 from skex.protocol.gathering import BatchKey, GroupKey
-from skex.protocol.reconstruct import deviating, is_certain
+from skex.protocol.reconstruct import is_certain, share_at
 from skex.protocol.states import StateMachine, Table
 from skex.protocol.timers import Timers
 from skex.wire.messages import Confirmation
@@ -72,23 +74,31 @@ class ReceivedBatch:
 class Late:
     """The accepted polynomial, for shares that come after acceptance.
 
-    ``right`` are the hubs whose share was on it, ``wrong`` those whose was not, ``expected`` those that
-    brought none yet.
+    ``right`` are the hubs whose share was on it, ``wrong`` those whose was not, with what shows it,
+    ``expected`` those that brought none yet, ``missing`` those that brought none in time. ``since`` is
+    when the batch was accepted; without ``shown`` nothing that follows from shares is kept of them.
     """
 
-    __slots__ = ("_basis", "expected", "key", "right", "wrong")
+    __slots__ = ("_basis", "expected", "in_time", "key", "missing", "right", "shown", "since", "wrong")
 
     def __init__(
         self,
         key: GroupKey,
         basis: Mapping[Coordinate, Secret],
         expected: set[HubName],
+        *,
+        since: float = 0.0,
+        shown: bool = True,
     ) -> None:
         self.key = key
         self._basis = dict(basis)
         self.right: set[HubName] = set()
-        self.wrong: set[HubName] = set()
+        self.wrong: dict[HubName, Evidence] = {}
+        self.in_time: frozenset[HubName] = frozenset()
+        self.missing: frozenset[HubName] = frozenset()
         self.expected = expected
+        self.since = since
+        self.shown = shown
 
     @property
     def is_certain(self) -> bool:
@@ -103,15 +113,32 @@ class Late:
     def note(self, hub: HubName, coordinate: Coordinate, share: Secret) -> bool:
         """Check the first share of a hub; whether it is on the accepted polynomial."""
         right = self.agrees(coordinate, share)
-        (self.right if right else self.wrong).add(hub)
+        if right:
+            self.right.add(hub)
+        else:
+            self.wrong[hub] = self.evidence(coordinate, share)
         return right
 
     def agrees(self, coordinate: Coordinate, share: Secret) -> bool:
         """Whether a share is on the accepted polynomial."""
-        basis = {own: secret.expose() for own, secret in self._basis.items()}
-        if coordinate in self._basis:
-            return self._basis[coordinate] == share
-        return not deviating(basis, {coordinate: share.expose()})
+        with self._expected(coordinate) as expected:
+            return expected == share
+
+    def evidence(self, coordinate: Coordinate, share: Secret) -> Evidence:
+        """What shows that a share is not the one that its hub was given."""
+        if not self.shown:
+            return NO_EVIDENCE
+        with self._expected(coordinate) as expected:
+            return Evidence(share=of_share(share), expected=of_share(expected))
+
+    @contextmanager
+    def _expected(self, coordinate: Coordinate) -> Iterator[Secret]:
+        """The share of a coordinate that is on the accepted polynomial."""
+        expected = Secret(share_at(self._basis, coordinate))
+        try:
+            yield expected
+        finally:
+            expected.wipe()
 
     def wipe(self) -> None:
         """Forget the polynomial."""
@@ -279,6 +306,8 @@ class Holding:
         erased: list[BatchKey] = []
         for timer, key in self._timers.due(now):
             if timer is _Timer.LATE:
+                late = self._late[key]
+                late.missing = frozenset(late.expected)
                 self._forget_polynomial(key)
             elif timer is _Timer.CONFIRM:
                 confirms.append(key)

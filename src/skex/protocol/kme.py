@@ -9,21 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from skex.base import codes, limits
-from skex.base.ids import Coordinate, HubName, Incarnation, KmeName, LinkId
-from skex.protocol import assign, assignee, peer, realm, receiver, rollback, sender, traffic
+from skex.base.errors import Refused
+from skex.base.ids import BatchId, Coordinate, HubName, Incarnation, KmeName, LinkId
+from skex.protocol import assign, assignee, bench, peer, realm, receiver, rollback, sender, traffic
 from skex.protocol.changes import Batch, Change, Role
 from skex.protocol.effects import Collector, Effects
 from skex.protocol.envelopes import Outgoing
 from skex.protocol.establishment import OwnClaims, RealmsChanged, RootMade
 from skex.protocol.holding import ReceivedBatch
 from skex.protocol.realm import HeldRealm, RealmTrust
+from skex.protocol.standing import everybody_plays
 from skex.wire import messages
 from skex.wire.claim import Claim, Randomness
 from skex.wire.context import Purpose
 from skex.wire.peer import KeyRange
+
+_MAY_BE_THE_BENCH: Final = (codes.DEADLINE_PASSED, codes.NOT_ENOUGH_HUBS)
+"""How batches end that more hubs might have carried; other codes are what enough hubs say alike."""
 
 
 # ── construction ────────────────────────────────────────────────────────────────────────────────
@@ -49,6 +54,7 @@ class KmeState:
     counter_marks: Mapping[tuple[KmeName, Incarnation], int] = field(default_factory=dict)
     receiver_epochs: Mapping[KmeName, int] = field(default_factory=dict)
     peer_messages: peer.Stored = field(default_factory=peer.Stored)
+    benched: bench.Stored = field(default_factory=bench.Stored)
 
 
 # ── what the shell says ─────────────────────────────────────────────────────────────────────────
@@ -83,6 +89,8 @@ KmeEvent: TypeAlias = (
     | rollback.OwnContradiction
     | rollback.LinkRenewed
     | rollback.Settled
+    | bench.BenchHub
+    | bench.BringBack
 )
 
 # ── what the layer above hears ──────────────────────────────────────────────────────────────────
@@ -93,6 +101,7 @@ KmeNotice: TypeAlias = (
     | peer.PeerNotice
     | realm.RealmNotice
     | rollback.RollbackNotice
+    | bench.BenchNotice
 )
 KmeSend: TypeAlias = traffic.SendToHub | Outgoing
 KmeEffects: TypeAlias = Effects[Change, KmeSend, KmeNotice]
@@ -112,14 +121,27 @@ class _ReceiverClaims:
 class KmeCore:
     """One KME without its links, store and doors."""
 
-    def __init__(self, identity: peer.Identity, ports: Ports, floor: int, held: KmeState, now: float) -> None:
+    def __init__(
+        self,
+        identity: peer.Identity,
+        ports: Ports,
+        floor: int,
+        held: KmeState,
+        now: float,
+        *,
+        hubs: bench.Bench | None = None,
+    ) -> None:
         """``floor`` is the least threshold that this KME accepts, whatever a realm file says.
+
+        Without ``hubs`` nothing is counted or kept of what hubs do, and none is ever benched.
 
         Raises ``Refused`` (realm-below-floor) where the floor was raised above the held threshold.
         """
         self._trust = RealmTrust(floor, now, held.realm)
         self._held = held
         realms = self._trust.realms(now)
+        self._bench = hubs
+        standing = everybody_plays if hubs is None else hubs.standing
         self._sender = sender.Sender(
             name=identity.name,
             incarnation=identity.incarnation,
@@ -127,6 +149,7 @@ class KmeCore:
             claims=ports.claims,
             commits=ports.commits,
             receiver_epochs=held.receiver_epochs,
+            standing=standing,
         )
         self._receiver = receiver.Receiver(
             name=identity.name,
@@ -136,6 +159,7 @@ class KmeCore:
             admission=ports.admission,
             batches=held.received,
             marks=held.counter_marks,
+            standing=standing,
         )
         self._peer = peer.PeerMessages(identity, ports.assign_policy, held.peer_messages, now)
         self._links = dict(held.links)
@@ -148,12 +172,14 @@ class KmeCore:
     def next_deadline(self) -> float | None:
         """When the next ``Tick`` is due."""
         watch = None if self._watch is None else self._watch.next_deadline
+        benched = None if self._bench is None else self._bench.next_deadline
         deadlines = (
             self._sender.next_deadline,
             self._receiver.next_deadline,
             self._peer.next_deadline,
             self._trust.next_deadline,
             watch,
+            benched,
         )
         return min((one for one in deadlines if one is not None), default=None)
 
@@ -215,6 +241,8 @@ class KmeCore:
                 self._to_watch(event, now)
             case rollback.LinkProved() | rollback.OwnContradiction() | rollback.Settled():
                 self._to_watch(event, now)
+            case bench.BenchHub() | bench.BringBack():
+                self._command(event, now)
             case _:
                 self._to_peer(event, now)
         return self._out.take()
@@ -228,6 +256,14 @@ class KmeCore:
             self._out.notify(sender.NotEstablished(event.token, event.peer, None, code))
         else:
             self._to_sender(event, now)
+
+    def _command(self, event: bench.BenchHub | bench.BringBack, now: float) -> None:
+        """An operator may bench hubs of the realm, and those with a link of older days."""
+        realms = self._trust.realms(now)
+        known = realms is not None and realms.current.hub_named(event.hub) is not None
+        if not known and event.hub not in self._links:
+            raise Refused(codes.HUB_NOT_IN_REALM, event.hub)
+        self._to_bench(event, now)
 
     def _proved(self, event: LinkProved, now: float) -> None:
         up = traffic.HubUp(event.hub)
@@ -244,6 +280,7 @@ class KmeCore:
         self._to_peer(event, now)
         if isinstance(event, traffic.Tick):
             self._to_watch(event, now)
+            self._to_bench(event, now)
 
     def _arrived(self, event: traffic.FromHub, now: float) -> None:
         match event.message:
@@ -275,12 +312,16 @@ class KmeCore:
                     self._to_peer(notice, now)
                 case sender.Established(batch=Batch(peer=name), receiver_incarnation=incarnation):
                     self._to_peer(assign.IncarnationSeen(name, incarnation), now)
+                case sender.NotEstablished(peer=name, batch=BatchId(), code=code) if (
+                    code in _MAY_BE_THE_BENCH
+                ):
+                    self._to_bench(bench.BatchFailed(name), now)
                 case _:
                     pass
 
     def _to_receiver(self, event: receiver.ReceiverEvent, now: float) -> None:
         effects = self._receiver.handle(event, now)
-        self._take(effects)
+        self._take(replace(effects, notify=tuple(one for one in effects.notify if not _is_counted(one))))
         for notice in effects.notify:
             match notice:
                 case RootMade():
@@ -289,6 +330,13 @@ class KmeCore:
                     self._to_peer(_held(batch), now)
                 case receiver.BatchExpired():
                     self._to_peer(_gone(notice), now)
+                case (
+                    receiver.HubBlamed()
+                    | receiver.ShareCounted()
+                    | receiver.ShareMissing()
+                    | receiver.SharesRight()
+                ):
+                    self._to_bench(notice, now)
                 case _:
                     pass
 
@@ -311,6 +359,10 @@ class KmeCore:
                 self._to_watch(notice, now)
                 self._begin_watch(now)
 
+    def _to_bench(self, event: bench.BenchEvent, now: float) -> None:
+        if self._bench is not None:
+            self._take(self._bench.handle(event, now))
+
     def _to_watch(self, event: rollback.RollbackEvent, now: float) -> None:
         if self._watch is not None:
             self._take(self._watch.handle(event, now))
@@ -327,6 +379,11 @@ class KmeCore:
         self._out.persist(*effects.persist)
         self._out.send(*effects.send)
         self._out.notify(*effects.notify)
+
+
+def _is_counted(notice: receiver.ReceiverNotice) -> bool:
+    """What the bench counts and nobody else has to hear: one such notice comes of every batch."""
+    return isinstance(notice, receiver.ShareMissing | receiver.SharesRight)
 
 
 def _held(batch: Batch) -> assignee.KeysHeld:

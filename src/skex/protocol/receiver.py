@@ -8,24 +8,27 @@ them, opened and authentic).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from skex.base import codes, limits
 from skex.base.errors import LocalBug, Refused
 from skex.base.ids import BatchId, Coordinate, HubName, Incarnation, KmeName
 from skex.base.secret import Secret
-from skex.protocol import establishment
+from skex.protocol import establishment, evidence
 from skex.protocol.changes import Batch, BatchAnswered, BatchDropped, BatchReceived, Change, Role, RootKept
 from skex.protocol.effects import Collector, Effects
 from skex.protocol.establishment import OwnClaims, Realms, RealmsChanged, RootMade, SharedSecret
+from skex.protocol.evidence import NO_EVIDENCE, Blame, Evidence
 from skex.protocol.gathering import BatchKey, Gathering, Group, GroupKey, GroupStep, Offer, SearchTurns
 from skex.protocol.holding import HeldState, Holding, Late, ReceivedBatch, Unanswered
 from skex.protocol.reconstruct import Found, NothingYet, Outcome, Search, TwoFound, reconstruct
+from skex.protocol.standing import Standing, StandingOf, everybody_plays
 from skex.protocol.tombstones import Tombstones
 from skex.protocol.traffic import AnsweredByHub, FromHub, HubDown, HubUp, SendToHub, Tick
+from skex.wire.claim import ClaimClass
 from skex.wire.context import CompactContext, Context, Purpose
 from skex.wire.messages import Confirm, Refusal, Refuse, Shared
 from skex.wire.realm import HubAttributes
@@ -114,20 +117,12 @@ class GroupExpired:
     hubs: tuple[HubName, ...]
 
 
-class Blame(Enum):
-    """What a hub did wrong."""
-
-    WRONG_SHARE = "its share is not on the accepted polynomial"
-    TWO_SHARES = "it brought two different shares for one batch"
-    OTHER_CONTEXT = "its context or tag differs from the accepted batch's"
-
-
 @dataclass(frozen=True, slots=True)
 class HubBlamed:
     """A hub is named: it lied, or its memory is failing.
 
-    ``certain``: as long as fewer than k hubs lie, this one does. Otherwise it may also be that hubs
-    collude to make it look so; the alarm stands, the name is a suspicion.
+    ``certain``: as long as fewer than k hubs lie and the sender does not, this one does. Otherwise it
+    may also be that hubs collude to make it look so; the alarm stands, the name is a suspicion.
     """
 
     hub: HubName
@@ -135,6 +130,7 @@ class HubBlamed:
     batch: BatchId
     blame: Blame
     certain: bool = True
+    evidence: Evidence = NO_EVIDENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +164,28 @@ class ShareCounted:
     batch: BatchId
 
 
+@dataclass(frozen=True, slots=True)
+class ShareMissing:
+    """The time for late shares is over, and a hub of the accepted context brought none.
+
+    ``connected``: its link was up all that time, so it, or the sender, held the share back.
+    """
+
+    hub: HubName
+    sender: KmeName
+    batch: BatchId
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SharesRight:
+    """Nothing more is expected of a batch: these hubs' shares were in time, and right."""
+
+    hubs: tuple[HubName, ...]
+    sender: KmeName
+    batch: BatchId
+
+
 ReceiverNotice: TypeAlias = (
     SearchNeeded
     | BatchAccepted
@@ -180,6 +198,8 @@ ReceiverNotice: TypeAlias = (
     | TwoCandidates
     | ShareRefused
     | ShareCounted
+    | ShareMissing
+    | SharesRight
 )
 ReceiverEffects: TypeAlias = Effects[Change, SendToHub, ReceiverNotice]
 
@@ -236,7 +256,8 @@ class _Arrival:
 class Receiver:
     """Side B of establishment for one KME, all senders together.
 
-    ``batches`` and ``marks`` are what the store holds at a start.
+    ``batches`` and ``marks`` are what the store holds at a start; ``standing`` says whose shares count
+    last, or not at all.
     """
 
     def __init__(
@@ -249,13 +270,15 @@ class Receiver:
         admission: Admission,
         batches: Iterable[ReceivedBatch],
         marks: Mapping[tuple[KmeName, Incarnation], int],
+        standing: StandingOf = everybody_plays,
     ) -> None:
         rows = tuple(batches)
         self._name = name
         self._incarnation = incarnation
         self._claims = claims
         self._admission = admission
-        self._up: set[HubName] = set()
+        self._standing = standing
+        self._up: dict[HubName, float] = {}
         self._gathering = Gathering(limits.REALM_HUBS)
         self._holding = Holding(rows)
         self._tombstones = Tombstones(marks)
@@ -289,11 +312,11 @@ class Receiver:
             case FromHub() | AnsweredByHub():
                 raise LocalBug(codes.BAD_ARGUMENT, "not for a receiver")
             case HubUp(hub):
-                self._up.add(hub)
+                self._up[hub] = now
                 for unanswered in self._holding.through(hub, now):
                     self._send_confirm(unanswered, hub)
             case HubDown(hub):
-                self._up.discard(hub)
+                self._up.pop(hub, None)
             case Searched(number, outcome):
                 self._on_searched(number, outcome, now)
             case Answered(sender, batch, ok):
@@ -327,6 +350,8 @@ class Receiver:
             raise _Refusal(Refusal.CONTEXT_DISAGREES)
         coordinate = realms.counts(hub, realm)
         if coordinate is None or message.sender == self._name:
+            raise _Refusal(Refusal.NOT_AUTHORISED)
+        if self._standing(hub, message.sender) is Standing.OUT:
             raise _Refusal(Refusal.NOT_AUTHORISED)
         if not self._admission.may_establish(message.sender, self._name, compact.purpose):
             raise _Refusal(Refusal.NOT_AUTHORISED)
@@ -371,16 +396,31 @@ class Receiver:
 
     def _gather(self, arrival: _Arrival, now: float) -> None:
         offer = self._gathering.offer(
-            arrival.hub, arrival.coordinate, arrival.group, arrival.context, share=arrival.share, now=now
+            arrival.hub,
+            arrival.coordinate,
+            arrival.group,
+            arrival.context,
+            share=arrival.share,
+            now=now,
+            last=self._standing(arrival.hub, arrival.of.sender) is Standing.LAST,
         )
-        if offer is not Offer.TAKEN:
-            arrival.share.wipe()
         if offer is Offer.TAKEN:
             self._search(self._gathering[arrival.group], now)
-        elif offer is Offer.DIFFERENT:
-            self._blame(arrival.hub, arrival.of, Blame.TWO_SHARES)
-        elif offer is Offer.FULL:
+            return
+        if offer is Offer.DIFFERENT:
+            first = self._gathering.first_of(arrival.hub, arrival.of)
+            shown = self._may_show(arrival.context)
+            two = evidence.of_two(arrival.share, first, shown=shown)
+            self._blame(arrival.hub, arrival.of, Blame.TWO_SHARES, two)
+        arrival.share.wipe()
+        if offer is Offer.FULL:
             raise _Refusal(Refusal.BUSY)
+
+    def _may_show(self, context: Context) -> bool:
+        """Whether digests of a batch's shares may be kept: its claim rests on computation anyway."""
+        compact = context.compact
+        claim = compact.claim.joined(self._claims.own_claim(compact.hubs))
+        return claim.claim_class(compact.threshold) is not ClaimClass.INFORMATION_THEORETIC
 
     def _on_late(self, arrival: _Arrival, now: float) -> None:
         """A share of a batch that is accepted: check it while its polynomial is known."""
@@ -392,21 +432,29 @@ class Receiver:
         elif hub in late.expected:
             self._on_expected(arrival, late, now)
         else:
+            self._on_second(arrival, late, now)
+
+    def _on_second(self, arrival: _Arrival, late: Late, now: float) -> None:
+        """A further share of a hub for a batch that is accepted."""
+        hub = arrival.hub
+        try:
             same = arrival.group == late.key and late.agrees(arrival.coordinate, arrival.share)
-            arrival.share.wipe()
             if same and hub in late.right:
                 self._confirm_again(arrival, now)
             elif same or hub in late.right:
-                self._blame(hub, arrival.of, Blame.TWO_SHARES)
+                two = late.evidence(arrival.coordinate, arrival.share)
+                self._blame(hub, arrival.of, Blame.TWO_SHARES, two)
             else:
                 raise _Refusal(Refusal.BATCH_REPEATED)
+        finally:
+            arrival.share.wipe()
 
     def _on_expected(self, arrival: _Arrival, late: Late, now: float) -> None:
         """The first share of a hub for a batch that is accepted."""
         hub, of = arrival.hub, arrival.of
         if arrival.group != late.key:
             self._holding.late_came(of, hub)
-            self._blame(hub, of, Blame.OTHER_CONTEXT)
+            self._blame(hub, of, Blame.OTHER_CONTEXT, _other(arrival.group, late.key))
             # Enough such shares may verify too: that would be a second candidate, and an alarm.
             self._gather(arrival, now)
             return
@@ -508,26 +556,29 @@ class Receiver:
         unanswered = Unanswered(of.sender, confirmation, set(through))
         for hub in through:
             self._send_confirm(unanswered, hub)
-        late = self._judge(group, found.deviating)
+        late = self._judge(group, found.deviating, now)
         self._gathering.remove(group)
         self._holding.accept(of, unanswered, late, now=now, expires_at=expires_at)
 
-    def _judge(self, group: Group, deviating: frozenset[Coordinate]) -> Late:
+    def _judge(self, group: Group, deviating: frozenset[Coordinate], now: float) -> Late:
         """Check every share of the group, name hubs of other groups, keep the polynomial for the rest."""
         context, of = group.context, group.key.of
-        proved = sorted(group.searched - deviating)[: context.compact.threshold]
+        proved = sorted(group.lot - deviating)[: context.compact.threshold]
         late = Late(
             group.key,
             {coordinate: Secret(group.shares[coordinate].expose()) for coordinate in proved},
             set(context.hub_names).difference(group.hubs.values()),
+            since=now,
+            shown=self._may_show(context),
         )
         for coordinate, share in group.shares.items():
             late.note(group.hubs[coordinate], coordinate, share)
+        late.in_time = frozenset(late.right)
         for other in self._gathering.groups_of(of):
             if other is not group:
                 late.expected.difference_update(other.hubs.values())
                 for hub in other.hubs.values():
-                    self._blame(hub, of, Blame.OTHER_CONTEXT)
+                    self._blame(hub, of, Blame.OTHER_CONTEXT, _other(other.key, group.key))
         return late
 
     def _name_liars(self) -> None:
@@ -536,11 +587,18 @@ class Receiver:
         Not before: each share that agrees makes the names more certain.
         """
         for late in self._holding.closed():
-            for hub in sorted(late.wrong):
-                self._blame(hub, late.key.of, Blame.WRONG_SHARE, certain=late.is_certain)
+            of = late.key.of
+            for hub, found in sorted(late.wrong.items()):
+                self._blame(hub, of, Blame.WRONG_SHARE, found, certain=late.is_certain)
+            for hub in sorted(late.missing):
+                connected = self._up.get(hub, math.inf) <= late.since
+                self._out.notify(ShareMissing(hub, of.sender, of.batch, connected))
+            self._out.notify(SharesRight(tuple(sorted(late.in_time)), of.sender, of.batch))
 
-    def _blame(self, hub: HubName, of: BatchKey, blame: Blame, *, certain: bool = True) -> None:
-        self._out.notify(HubBlamed(hub, of.sender, of.batch, blame, certain))
+    def _blame(
+        self, hub: HubName, of: BatchKey, blame: Blame, found: Evidence, *, certain: bool = True
+    ) -> None:
+        self._out.notify(HubBlamed(hub, of.sender, of.batch, blame, certain, found))
 
     # ── confirming ──────────────────────────────────────────────────────────────────────────────
     def _send_confirm(self, unanswered: Unanswered, hub: HubName) -> None:
@@ -595,3 +653,10 @@ class Receiver:
     def _give_up(self, group: Group) -> None:
         of = group.key.of
         self._out.notify(GroupExpired(of.sender, of.batch, tuple(group.hubs.values())))
+
+
+def _other(came: GroupKey, accepted: GroupKey) -> Evidence:
+    """What shows that a share came with another context or tag than the accepted batch's."""
+    return evidence.of_group(
+        came.digest, came.tag, accepted_context=accepted.digest, accepted_tag=accepted.tag
+    )

@@ -103,6 +103,14 @@ def deviating(basis: Mapping[Coordinate, bytes], shares: Mapping[Coordinate, byt
     )
 
 
+def share_at(basis: Mapping[Coordinate, Secret], coordinate: Coordinate) -> bytes:
+    """The share of a coordinate on the polynomial through ``basis`` (k shares)."""
+    if coordinate in basis:
+        return basis[coordinate].expose()
+    points = {own: share.expose() for own, share in basis.items()}
+    return sharing.interpolate(_points(points), coordinate)
+
+
 def is_certain(agreeing: int, threshold: int) -> bool:
     """Whether so many shares on one polynomial that gives the secret prove every other share wrong.
 

@@ -22,6 +22,7 @@ from skex.protocol import establishment
 from skex.protocol.changes import Batch, BatchSent, Change, Role, RootKept
 from skex.protocol.effects import Collector, Effects
 from skex.protocol.establishment import OwnClaims, Realms, RealmsChanged, RootMade, SharedSecret
+from skex.protocol.standing import Standing, StandingOf, everybody_plays
 from skex.protocol.states import StateMachine, Table
 from skex.protocol.timers import Timers
 from skex.protocol.traffic import AnsweredByHub, FromHub, HubDown, HubUp, SendToHub, Tick
@@ -279,7 +280,8 @@ class _Pending:
 class Sender:
     """Side A of establishment for one KME, all peers together.
 
-    ``receiver_epochs`` is the newest epoch that each peer named in a CONFIRM, as stored.
+    ``receiver_epochs`` is the newest epoch that each peer named in a CONFIRM, as stored; ``standing``
+    says which hubs are used last, or not at all.
     """
 
     def __init__(
@@ -291,11 +293,13 @@ class Sender:
         claims: OwnClaims,
         commits: Commits,
         receiver_epochs: Mapping[KmeName, int],
+        standing: StandingOf = everybody_plays,
     ) -> None:
         self._name = name
         self._incarnation = incarnation
         self._realms = realms
         self._claims = claims
+        self._standing = standing
         self._answers = _Answers(commits)
         self._receiver_epochs = dict(receiver_epochs)
         self._newer_wanted: set[KmeName] = set()
@@ -381,13 +385,26 @@ class Sender:
             return codes.REALM_BELOW_FLOOR
         if self._pending_per_peer[request.peer] >= limits.PENDING_BATCHES_PER_PEER:
             return codes.PENDING_FULL
-        usable = sorted(
-            coordinate for hub in self._up if (coordinate := self._realms.counts(hub, realm)) is not None
-        )
+        usable = self._usable(self._realms, realm, request.peer)
         if len(usable) < realm.threshold:
             return codes.NOT_ENOUGH_HUBS
         chosen = self._choose_hubs(usable, realm, request.independence)
         return codes.HUBS_NOT_INDEPENDENT if chosen is None else _Plan(realm, chosen)
+
+    def _usable(self, realms: Realms, realm: Realm, peer: KmeName) -> list[Coordinate]:
+        """Hubs that are up and not out of use; those on the bench only where the others are too few.
+
+        Leaving hubs out never makes the others less independent: fewer of them are in few hands.
+        """
+        found: dict[Standing, list[Coordinate]] = {standing: [] for standing in Standing}
+        for hub in self._up:
+            coordinate = realms.counts(hub, realm)
+            if coordinate is not None:
+                found[self._standing(hub, peer)].append(coordinate)
+        playing = found[Standing.PLAYS]
+        if len(playing) < realm.threshold:
+            playing = playing + found[Standing.LAST]
+        return sorted(playing)
 
     def _realm_for(self, peer: KmeName) -> Realm | None:
         """The older of the two epochs, until the peer authentically named the newer.

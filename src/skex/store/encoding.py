@@ -14,6 +14,7 @@ from skex.base import codes, limits
 from skex.base.errors import PeerFault, StoreFault
 from skex.base.ids import HubName, SaeId
 from skex.protocol.changes import Role
+from skex.protocol.evidence import Evidence
 from skex.wire.claim import Claim
 from skex.wire.codec import Fields, Value, decode, encode
 from skex.wire.context import CompactContext
@@ -69,6 +70,12 @@ def write_names(names: Sequence[str]) -> bytes:
     """Names of hubs or SAEs, in their order."""
     values: Value = list(names)
     return encode(values)
+
+
+# ── evidence ────────────────────────────────────────────────────────────────────────────────────
+def read_evidence(data: bytes) -> Evidence:
+    """What shows that a share was wrong."""
+    return _read(Evidence.from_fields, data)
 
 
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from skex.base import codes
 from skex.base.errors import LocalBug
-from skex.base.ids import BatchId, KmeName, RealmName
+from skex.base.ids import BatchId, HubName, KmeName, RealmName
 from skex.base.secret import Secret
 from skex.keys.history import BatchHistory
 from skex.protocol import changes as c
@@ -22,6 +22,7 @@ from skex.protocol.peer import Stored
 from skex.protocol.realm import HeldRealm
 from skex.store.assignments import Assignments
 from skex.store.batches import Batches, KeptBatch
+from skex.store.benches import Benches, KeptEvidence
 from skex.store.database import Database, StoreKind
 from skex.store.histories import Histories
 from skex.store.moments import Moments, Wall
@@ -43,6 +44,7 @@ class KmeStore(OpenedStore):
         self._assignments = Assignments(database, self._batches)
         self._peers = Peers(database, sealer)
         self._histories = Histories(database)
+        self._benches = Benches(database, sealer)
         self._sent = self._batches.sent_names()
         self._resent: dict[tuple[KmeName, BatchId], bool] = {}
 
@@ -120,6 +122,8 @@ class KmeStore(OpenedStore):
             self._peers.apply(change)
         elif isinstance(change, c.KeyChange):
             self._key_change(change, moment)
+        elif isinstance(change, c.BenchChange):
+            self._benches.apply(change, moment)
         elif isinstance(change, c.RealmAccepted):
             self._accept_realm(change, moment)
         else:
@@ -233,6 +237,7 @@ class KmeStore(OpenedStore):
                 held=self._batches.held(),
                 assigned=self._assignments.all_assigned(),
             ),
+            benched=self._benches.stored(moment),
         )
 
     def held_realm(self) -> HeldRealm | None:
@@ -248,6 +253,10 @@ class KmeStore(OpenedStore):
             return HeldRealm(data, float(moment - accepted))
         ((previous, previous_accepted),) = before
         return HeldRealm(data, float(moment - accepted), previous, float(moment - previous_accepted))
+
+    def evidence(self, hub: HubName | None = None) -> tuple[KeptEvidence, ...]:
+        """What shows that hubs, or one of them, did wrong; the newest first."""
+        return self._benches.evidence(hub)
 
     # ── backups ─────────────────────────────────────────────────────────────────────────────────
     def trusted_realm(self) -> bytes | None:

@@ -38,6 +38,7 @@ def test_labels_are_the_bytes_that_the_protocol_fixes() -> None:
         "GROUP_KEY_ID": b"skex1 group key id",
         "REALM": b"skex1 realm",
         "FINGERPRINT": b"skex1 fingerprint",
+        "EVIDENCE": b"skex1 evidence",
     }
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from skex.base import codes, limits
 from skex.base.errors import Refused
-from skex.base.ids import KmeName, SaeId
+from skex.base.ids import HubName, KmeName, SaeId
 from skex.policy.decisions import Bound, Decision, Place
-from skex.policy.evaluate import Held, load
+from skex.policy.evaluate import BenchBounds, Held, load
 from skex.policy.rules import Direction, Role
 from skex.protocol.hub import Stream
 from skex.protocol.quota import Quota, Rate
@@ -173,6 +173,44 @@ def test_deny_of_one_direction_leaves_the_other() -> None:
     ).kme
     assert kme.may_exchange(CENTRE, TO).rule == "kme.deny.x"
     assert kme.may_exchange(CENTRE, FROM)
+
+
+BENCH = """
+[groups]
+branch = ["site-*"]
+[[kme.bench]]
+id = "all"
+peers = ["*"]
+wrong_shares = 5
+seconds = 60
+[[kme.bench]]
+id = "branch"
+hubs = ["hub-1", "far-*"]
+peers = ["@branch"]
+wrong_shares = 2
+missing_in_a_row = 8
+"""
+
+
+def test_hub_is_benched_by_the_strictest_of_the_rules_for_it_and_the_peer() -> None:
+    kme = policy(BENCH).kme
+    assert kme.bench(HubName("hub-2"), SITE_1) == BenchBounds(
+        Bound(5, "kme.bench.all"), None, Bound(60, "kme.bench.all")
+    )
+    both = BenchBounds(Bound(2, "kme.bench.branch"), Bound(8, "kme.bench.branch"), Bound(60, "kme.bench.all"))
+    assert kme.bench(HubName("far-9"), SITE_1) == both
+    assert kme.bench(HubName("far-9"), CENTRE) == kme.bench(HubName("hub-2"), SITE_1)
+
+
+def test_longest_bench_counts_and_an_hour_where_none_is_stated() -> None:
+    rule = '[[kme.bench]]\npeers = ["*"]\nwrong_shares = 1\n'
+    bounds = policy(rule).kme.bench(HubName("h"), CENTRE)
+    assert bounds is not None
+    assert bounds.seconds == Bound(3600)
+    twice = policy(f'{rule}id = "a"\nseconds = 10\n{rule}id = "b"\nseconds = 20\n')
+    bounds = twice.kme.bench(HubName("h"), CENTRE)
+    assert bounds is not None
+    assert bounds.seconds == Bound(20, "kme.bench.b")
 
 
 LIMITS = """

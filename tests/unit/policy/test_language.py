@@ -66,6 +66,17 @@ def test_control_floor_is_read() -> None:
         ("version = 2", "line 1: version: this skex reads version 1, not 2"),
         ("version = true", "line 1: version: this skex reads version 1, not true"),
         ("version = 1.0", "line 1: version: this skex reads version 1, not 1.0"),
+        (
+            'version = 1\n[[kme.bench]]\nhubs = ["@far"]\npeers = ["*"]\nwrong_shares = 1',
+            (
+                "line 3: kme.bench[1].hubs[1]: '@far': hubs are in no group: write their names, with '*'"
+                " in them where it helps"
+            ),
+        ),
+        (
+            'version = 1\n[[kme.bench]]\npeers = ["*"]\nwrong_shares = 0',
+            "line 4: kme.bench[1].wrong_shares: must be an integer from 1 to 100, not 0",
+        ),
         ("version = 1\nhubs = 1", 'line 2: hubs: unknown key; did you mean "hub"?'),
         (
             "version = 1\nzzzzzzzz = 1",
@@ -249,7 +260,8 @@ def test_control_floor_is_read() -> None:
         (
             'version = 1\n[[operator.dual]]\ncommands = ["status"]',
             (
-                'line 3: operator.dual[1].commands[1]: must be "*" or "reload" or "reserve" or "kit-create"'
+                'line 3: operator.dual[1].commands[1]: must be "*" or "reload" or "reserve" or "bench"'
+                ' or "kit-create"'
                 ' or "kit-import" or "realm-update", not \'status\''
             ),
         ),
@@ -385,6 +397,12 @@ peers = ["site-13"]
 peers = ["*"]
 minimum_claim = "information-theoretic"
 stored_bytes_max = 0
+[[kme.bench]]
+hubs = ["hub-*", "h1"]
+peers = ["@branch"]
+wrong_shares = 2
+missing_in_a_row = 9
+seconds = 60
 [[sae.allow]]
 local = ["@gateways"]
 remote = ["@gateways", "tls@*"]

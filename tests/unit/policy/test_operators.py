@@ -81,7 +81,7 @@ def test_duties_are_separated() -> None:
     changing = schema.DUAL | {OperatorCommand.APPROVE}
     assert not schema.ROLES["auditor"] & changing
     assert not schema.ROLES["viewer"] & changing
-    assert schema.ROLES["operator"] & changing == {OperatorCommand.RESERVE}
+    assert schema.ROLES["operator"] & changing == {OperatorCommand.RESERVE, OperatorCommand.BENCH}
     assert OperatorCommand.RESERVE not in schema.ROLES["security-officer"]
 
 

@@ -7,11 +7,19 @@ from collections.abc import Sequence
 import pytest
 
 from skex.base import limits
-from skex.base.ids import Coordinate, Incarnation, KmeName
+from skex.base.ids import Coordinate, HubName, Incarnation, KmeName
 from skex.policy.decisions import Decision
 from skex.policy.evaluate import Held, PolicySet
-from skex.policy.ports import ActivePolicy, HubRelayPolicy, KmeAdmission, KmeAssignPolicy, SaePolicy
+from skex.policy.ports import (
+    ActivePolicy,
+    HubRelayPolicy,
+    KmeAdmission,
+    KmeAssignPolicy,
+    KmeBenchRules,
+    SaePolicy,
+)
 from skex.protocol.assignee import AssignPolicy
+from skex.protocol.bench import BenchRule
 from skex.protocol.hub import HubRelay, Reason, RefusedRequest, RelayPolicy, Request, Stream
 from skex.protocol.receiver import Admission
 from skex.protocol.traffic import FromKme, KmeUp, SendToKme
@@ -274,3 +282,15 @@ def test_what_a_hub_refused_is_explained_by_the_rule_that_decided() -> None:
     assert why(Request.SHARE, Reason.TOTAL_QUOTA) == "default"
     assert why(Request.SHARE, Reason.ABSENT) == ""
     assert why(Request.REALM, Reason.REALM_SENT, None) == ""
+
+
+def test_bench_rules_follow_the_policy_in_force() -> None:
+    active = ActivePolicy(policy("[groups]\n"))
+    rules = KmeBenchRules(active)
+    assert rules.bench_rule(HubName("h"), CENTRE) is None
+    stated = '[[kme.bench]]\nid = "b"\npeers = ["*"]\nwrong_shares = 4\n'
+    active.replace(policy(stated))
+    assert rules.bench_rule(HubName("h"), CENTRE) == BenchRule(4, None, 3600, "kme.bench.b", "default")
+    active.replace(policy(stated + "missing_in_a_row = 7\nseconds = 9\n"))
+    rule = BenchRule(4, 7, 9, "kme.bench.b", "kme.bench.b")
+    assert rules.bench_rule(HubName("h"), CENTRE) == rule

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from skex.base.ids import SaeId
+from skex.base.ids import HubName, SaeId
 from skex.policy import language
 from skex.policy.evaluate import load
 from skex.policy.rules import Direction, Role
@@ -26,11 +26,22 @@ def test_starter_is_sound_and_allows_nothing(text: str) -> None:
     assert not [rule for rule in policy.policy.rules if rule.table.endswith(("allow", "deny"))]
 
 
-@pytest.mark.parametrize("text", [default_hub_policy(), default_kme_policy()], ids=["hub", "kme"])
-def test_examples_in_the_comments_are_sound(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "rules"), [(default_hub_policy(), 4), (default_kme_policy(), 5)], ids=["hub", "kme"]
+)
+def test_examples_in_the_comments_are_sound(text: str, rules: int) -> None:
     examples = uncommented(text)
     assert language.problems_in(examples.encode()) == ()
-    assert len(load(examples.encode(), "x").policy.rules) == 4
+    assert len(load(examples.encode(), "x").policy.rules) == rules
+
+
+def test_kme_starter_benches_hubs_after_some_wrong_shares_and_a_policy_without_a_rule_none() -> None:
+    bounds = load(default_kme_policy().encode(), "policy.toml").kme.bench(HubName("hub-1"), SITE_1)
+    assert bounds is not None
+    assert (bounds.wrong_shares.value, bounds.seconds.value) == (3, 3600)
+    assert bounds.missing_in_a_row is not None
+    assert bounds.missing_in_a_row.value == 50
+    assert load(b"version = 1\n", "policy.toml").kme.bench(HubName("hub-1"), SITE_1) is None
 
 
 def test_hub_starter_lets_the_named_kmes_establish_with_each_other_only() -> None:

@@ -65,11 +65,13 @@ class Room:
         share: bytes = b"",
         now: float = 0.0,
         sender: KmeName = ALICE,
+        last: bool = False,
     ) -> Offer:
         context = make_context(counter, sender)
         secret = Secret(share or bytes([hub]) * SHARE_BYTES)
+        key = make_key(context, tag)
         return self.gathering.offer(
-            hub_name(hub), Coordinate(hub), make_key(context, tag), context, share=secret, now=now
+            hub_name(hub), Coordinate(hub), key, context, share=secret, now=now, last=last
         )
 
     def group(self, counter: int = 1, tag: bytes = bytes(16)) -> Group:
@@ -230,6 +232,46 @@ def test_a_search_takes_copies_and_remembers_what_was_tried() -> None:
     room.offer(3)
     assert ready(group)
     assert group.begin_search().newest == {3}
+
+
+def test_the_bench_is_tried_once_everybody_else_was() -> None:
+    room = Room()
+    room.offer(1, last=True)
+    room.offer(2)
+    group = room.group()
+    assert group.begin_search().newest == {1, 2}  # there are no others
+    group.machine.step(GroupStep.NOTHING_FOUND)
+    assert not ready(group)
+    room.offer(3)
+    search = group.begin_search()
+    assert search.shares.keys() == {2, 3}
+    assert search.newest == {3}
+    group.machine.step(GroupStep.NOTHING_FOUND)
+    assert ready(group)
+    search = group.begin_search()
+    assert search.shares.keys() == {1, 2, 3}
+    assert search.newest == {3}
+    group.machine.step(GroupStep.NOTHING_FOUND)
+    assert not ready(group)
+
+
+def test_a_share_of_the_bench_that_is_withdrawn_is_tried_first_when_it_comes_again() -> None:
+    room = Room()
+    room.offer(1, last=True)
+    room.offer(2)
+    room.gathering.withdraw(room.group(), Coordinate(1))
+    room.offer(1)
+    assert room.group().last == set()
+
+
+def test_what_a_hub_brought_first_is_known_while_it_waits() -> None:
+    room = Room()
+    batch = BatchKey(ALICE, make_context().batch)
+    assert room.gathering.first_of(hub_name(1), batch) is None
+    room.offer(1)
+    assert room.gathering.first_of(hub_name(1), batch) == Secret(b"\1" * SHARE_BYTES)
+    room.gathering.abort(room.group())
+    assert room.gathering.first_of(hub_name(1), batch) is None
 
 
 def test_a_withdrawn_share_is_wiped_and_every_search_starts_anew() -> None:

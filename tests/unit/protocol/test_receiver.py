@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -22,6 +23,7 @@ from skex.protocol.changes import (
     TombstonesDropped,
 )
 from skex.protocol.establishment import Realms, RealmsChanged, RootMade, SharedSecret
+from skex.protocol.evidence import Blame, Evidence
 from skex.protocol.gathering import GROUP_TABLE, GroupState
 from skex.protocol.holding import HELD_TABLE, HeldState
 from skex.protocol.receiver import (
@@ -30,17 +32,19 @@ from skex.protocol.receiver import (
     BatchAccepted,
     BatchExpired,
     BatchSettled,
-    Blame,
     ConfirmToken,
     GroupExpired,
     HubBlamed,
     Searched,
     SearchNeeded,
     ShareCounted,
+    ShareMissing,
     ShareRefused,
+    SharesRight,
     TwoCandidates,
 )
 from skex.protocol.reconstruct import Found, NothingYet
+from skex.protocol.standing import Standing
 from skex.protocol.traffic import AnsweredByHub, FromHub, Tick
 from skex.wire.context import Purpose
 from skex.wire.independence import Attribute, Floor
@@ -1064,3 +1068,169 @@ def test_groups_that_went_while_they_waited_for_their_turn_are_passed_over() -> 
         world.bring(hub, shared)
     world.run()
     assert len(world.searches) == 1  # nobody is in the way any more
+
+
+# ── what became of each share ───────────────────────────────────────────────────────────────────
+def digest_of(share: bytes) -> bytes:
+    return hashlib.sha512(b"skex1 evidence share" + share).digest()
+
+
+def test_hubs_are_told_apart_by_when_their_share_came_and_whether_it_did() -> None:
+    world = quiet()
+    shares = world.shares()
+    world.cut(hub_name(5), only=BOB)
+    bring(world, shares, 1, 2, 3)
+    bring(world, shares, 2)  # again: it is counted once
+    assert told(world, SharesRight) == []
+    world.advance(limits.LATE_SHARE_SECONDS)
+    batch = shares[hub_name(1)].batch
+    assert told(world, ShareMissing) == [
+        ShareMissing(hub_name(4), ALICE, batch, connected=True),
+        ShareMissing(hub_name(5), ALICE, batch, connected=False),
+    ]
+    assert told(world, SharesRight) == [SharesRight(hubs(1, 2, 3), ALICE, batch)]
+
+
+def test_hub_whose_link_was_down_meanwhile_was_not_connected() -> None:
+    world = quiet()
+    bring(world, world.shares(), 1, 2, 3, 4)
+    world.advance(1)
+    world.cut(hub_name(5))
+    world.link(hub_name(5))
+    world.advance(limits.LATE_SHARE_SECONDS)
+    assert [one.connected for one in told(world, ShareMissing)] == [False]
+
+
+def test_late_shares_are_not_in_time_and_end_the_waiting() -> None:
+    world = quiet()
+    shares = world.shares()
+    bring(world, shares, 1, 2, 3)
+    bring(world, shares, 4)
+    bring(world, {hub: flipped(shared) for hub, shared in shares.items()}, 5)
+    assert [one.hubs for one in told(world, SharesRight)] == [hubs(1, 2, 3)]
+    assert [one.hub for one in told(world, ShareCounted)] == [hub_name(4)]
+    world.advance(limits.LATE_SHARE_SECONDS)
+    assert told(world, ShareMissing) == []
+
+
+def test_polynomial_that_is_forgotten_early_for_want_of_room_leaves_nobody_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "LATE_SHARE_BYTES", 1)
+    world = quiet()
+    bring(world, world.shares(), 1, 2, 3)
+    world.advance(limits.LATE_SHARE_SECONDS)
+    assert told(world, ShareMissing) == []
+    assert len(told(world, SharesRight)) == 1
+
+
+def test_blame_carries_digests_of_what_came_and_of_what_should_have_come() -> None:
+    world = computational()
+    shares = world.shares()
+    wrong = {hub: flipped(shared) for hub, shared in shares.items()}
+    shares_and_wrong = {**shares, hub_name(2): wrong[hub_name(2)]}
+    bring(world, shares_and_wrong, 1, 2, 3, 4)
+    bring(world, wrong, 5)
+    named = {one.hub: one.evidence for one in told(world, HubBlamed)}
+    assert set(named) == set(hubs(2, 5))
+    for hub, shown in named.items():
+        assert shown.share == digest_of(wrong[hub].share)
+        assert shown.expected == digest_of(shares[hub].share)
+        assert shown.context is shown.tag is None
+
+
+def test_two_shares_are_shown_by_the_digests_of_both() -> None:
+    world = computational()
+    shares = world.shares()
+    wrong = {hub: flipped(shared) for hub, shared in shares.items()}
+    bring(world, shares, 1)
+    bring(world, wrong, 1)
+    bring(world, shares, 2, 3)
+    bring(world, wrong, 3)
+    first, second = told(world, HubBlamed)
+    for blame in (first, second):
+        assert blame.blame is Blame.TWO_SHARES
+        assert blame.evidence.share == digest_of(wrong[blame.hub].share)
+        assert blame.evidence.expected == digest_of(shares[blame.hub].share)
+
+
+def test_other_context_and_other_tag_are_shown_by_what_differs() -> None:
+    world = computational()
+    shares = world.shares()
+    honest = shares[hub_name(1)]
+    other = replace(honest, context=replace(honest.context, lifetime=7))
+    bring(world, {**shares, hub_name(1): other}, 1, 2, 3, 4)
+    bring(world, {hub_name(5): replace(shares[hub_name(5)], tag=bytes(16))}, 5)
+    context, tag = (one.evidence for one in told(world, HubBlamed))
+    accepted = world.received.received[0].batch
+    expanded = establishment.expand(
+        accepted.context, world.realms.current, sender=ALICE, receiver=BOB, batch=accepted.batch
+    )
+    assert context.accepted_context == expanded.digest() != context.context
+    assert context.tag is context.share is tag.context is tag.share is None
+    assert tag.tag == hashlib.sha512(b"skex1 evidence tag" + bytes(16)).digest()
+    assert tag.accepted_tag == hashlib.sha512(b"skex1 evidence tag" + honest.tag).digest()
+
+
+def test_nothing_that_follows_from_shares_is_shown_of_an_information_theoretic_batch() -> None:
+    """A digest would tell whoever computes without bound something of its keys."""
+    world = quiet()
+    shares = world.shares()
+    bring(world, {hub: flipped(shared) for hub, shared in shares.items()}, 1)
+    bring(world, shares, 1, 2, 3, 4)
+    bring(world, {hub: flipped(shared) for hub, shared in shares.items()}, 5)
+    assert {one.evidence for one in told(world, HubBlamed)} == {Evidence()}
+    assert [one.blame for one in told(world, HubBlamed)] == [
+        Blame.TWO_SHARES,
+        Blame.WRONG_SHARE,
+        Blame.WRONG_SHARE,
+    ]
+
+
+def computational() -> Exchange:
+    """A world in which every link of Bob's is derived, and Alice answers nothing."""
+    world = quiet()
+    world.bobs.computational = tuple(Coordinate(number) for number in range(1, 6))
+    return world
+
+
+# ── hubs on the bench ───────────────────────────────────────────────────────────────────────────
+def with_standing(world: Exchange, standings: dict[HubName, Standing]) -> Exchange:
+    world.receiver._standing = lambda hub, _: standings.get(hub, Standing.PLAYS)
+    return world
+
+
+def test_share_of_a_hub_that_an_operator_took_out_is_refused() -> None:
+    world = with_standing(quiet(), {hub_name(1): Standing.OUT})
+    bring(world, world.shares(), 1, 2, 3)
+    assert refusals(world) == [(hub_name(1), Refusal.NOT_AUTHORISED)]
+    assert not world.received.received
+
+
+def test_share_of_a_benched_hub_is_not_tried_where_the_others_suffice() -> None:
+    world = with_standing(quiet(), {hub_name(1): Standing.LAST})
+    world.searching = False
+    shares = world.shares()
+    lie = flipped(shares[hub_name(1)])
+    bring(world, {**shares, hub_name(1): lie}, 2, 1, 3, 4)
+    assert len(world.received.received) == 1
+    assert world.searches == []  # one interpolation of the three others, as if it had brought nothing
+    assert blamed(world) == []
+    bring(world, shares, 5)
+    assert blamed(world) == [(hub_name(1), Blame.WRONG_SHARE, True)]
+
+
+def test_share_of_a_benched_hub_is_tried_where_the_others_are_too_few() -> None:
+    world = with_standing(quiet(), {hub_name(1): Standing.LAST, hub_name(2): Standing.LAST})
+    bring(world, world.shares(), 1, 2, 3)
+    assert len(world.received.received) == 1
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3, 4), (2, 3, 4, 1), (4, 1, 3, 2)])
+def test_share_of_a_benched_hub_is_tried_where_one_of_the_others_lies(order: tuple[int, ...]) -> None:
+    world = with_standing(quiet(4, 3), {hub_name(1): Standing.LAST})
+    shares = world.shares()
+    bring(world, {**shares, hub_name(2): flipped(shares[hub_name(2)])}, *order)
+    (received,) = world.received.received
+    assert set(hubs(1, 3, 4)) <= set(received.through)
+    assert [hub for hub, _, _ in blamed(world)] == [hub_name(2)]

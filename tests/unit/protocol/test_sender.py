@@ -27,6 +27,7 @@ from skex.protocol.sender import (
     ShareState,
     ShareToken,
 )
+from skex.protocol.standing import Standing
 from skex.protocol.states import mermaid
 from skex.protocol.traffic import AnsweredByHub, FromHub, Tick
 from skex.wire.context import Purpose
@@ -651,3 +652,27 @@ def test_the_diagram_of_a_share_ends_where_it_is_refused() -> None:
 def test_a_tick_before_any_deadline_changes_nothing() -> None:
     world = pending()
     assert world.sender.handle(Tick(), world.now).empty
+
+
+# ── hubs on the bench ───────────────────────────────────────────────────────────────────────────
+def used(standings: dict[HubName, Standing], *down: int) -> list[HubName]:
+    """The hubs of a batch that is made with these standings."""
+    world = Exchange()
+    world.sender._standing = lambda hub, _: standings.get(hub, Standing.PLAYS)
+    world.cut(*hubs(*down))
+    world.establish()
+    return [hub for hub, _ in shares_sent(world)]
+
+
+def test_hub_on_the_bench_gets_no_share_while_enough_others_are_up() -> None:
+    benched = dict.fromkeys(hubs(1, 4), Standing.LAST)
+    assert used(benched) == list(hubs(2, 3, 5))
+    assert used(benched, 2) == list(hubs(1, 3, 4, 5))
+
+
+def test_hub_that_an_operator_took_out_gets_no_share_even_if_too_few_are_left() -> None:
+    out = dict.fromkeys(hubs(1, 2), Standing.OUT)
+    assert used(out) == list(hubs(3, 4, 5))
+    assert used(out, 3) == []
+    assert used({**out, hub_name(3): Standing.LAST}, 4) == []
+    assert used({hub_name(1): Standing.OUT, hub_name(3): Standing.LAST}, 4) == list(hubs(2, 3, 5))

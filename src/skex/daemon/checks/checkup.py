@@ -25,6 +25,7 @@ _OF_THE_HOME: Final[tuple[Check, ...]] = (
     foresight.forecasts,
     foresight.reserves,
     outside.hubs,
+    outside.conduct,
     outside.port,
     outside.door,
     outside.audit,

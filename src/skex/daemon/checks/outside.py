@@ -67,6 +67,29 @@ def _reached(up: dict[str, bool], why: dict[str, str], threshold: int, *, runs: 
         yield say("hubs", sentence, "Reach more of them: see above, one by one.")
 
 
+def conduct(subject: Subject) -> Iterator[Finding]:
+    """Whether hubs did wrong, or are not used; only a daemon that runs knows."""
+    if subject.status is None or not isinstance(subject.config, KmeConfig):
+        return
+    found = False
+    for one in subject.status["hubs"]:
+        name, wrong = one["hub"], int(one.get("blamed", 0))
+        benched = [
+            entry["peer"] for entry in one.get("bench", ()) if entry["benched"] and entry["peer"] is not None
+        ]
+        if one.get("out"):
+            found = True
+            mend = f"skex kme bring-back {name} uses it again, once its operator has dealt with it."
+            yield warn("conduct", f"{name} is out of use, by command.", mend)
+        elif wrong or benched:
+            found = True
+            last = f" It is used last with {', '.join(sorted(benched))}." if benched else ""
+            mend = f"See skex kme blame {name}, and ask its operator: it lies, or its memory is failing."
+            yield warn("conduct", f"{name} brought {wrong} shares that were wrong, or seem so.{last}", mend)
+    if not found:
+        yield ok("conduct", "No hub brought a wrong share, and all are used.")
+
+
 def _connect_all(addresses: dict[HubName, Endpoint]) -> dict[str, str]:
     """Why each hub cannot be reached; empty for one that can."""
     if not addresses:
