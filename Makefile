@@ -14,10 +14,10 @@ JOBS ?= $(shell nproc)
 ARGS ?=
 PARALLEL := $(if $(filter 1,$(JOBS)),,--numprocesses=$(JOBS))
 
-# Hundreds of kills in test-deep and by themselves; a score in every run of the tests.
+# Hundreds of kills by themselves; a score in every run of the tests.
 KILLS ?= 300
 SEED ?= 1
-# How long worlds are run, or what reads foreign bytes is fuzzed.
+# How long worlds are run, what reads foreign bytes is fuzzed, or everything of the kind in test-deep.
 MINUTES ?= 10
 
 export VENV
@@ -92,18 +92,23 @@ worlds: setup ## Simulated worlds for MINUTES (default 10), seed after seed from
 	$(headline) 'worlds'
 	@PYTHONPATH=. $(BIN)/python -m simulation sweep --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
+# Another seed each time unless SEED is given. ARGS='--only worlds kills', ARGS=--json.
 .PHONY: test-deep
-test-deep: setup worlds ## Worlds for MINUTES, then the tests with many more generated examples (hours)
-	$(headline) 'tests, deep'
-	@SKEX_HYPOTHESIS_PROFILE=deep SKEX_KILLS=$(KILLS) SKEX_SEED=$(SEED) $(BIN)/pytest $(PARALLEL) $(ARGS)
+test-deep: setup fuzzer ## Worlds, kills, fuzzing, properties, planted bugs for MINUTES together (default 10)
+	$(headline) 'deep'
+	@PYTHONPATH=.:src $(BIN)/python tools/deep.py --minutes $(MINUTES) \
+		$(if $(filter file,$(origin SEED)),,--seed $(SEED)) --jobs $(JOBS) $(ARGS)
 
 # Over all targets together; ARGS names some of them, or a folder: ARGS='--corpus DIR "record header"'.
 .PHONY: fuzz
-fuzz: setup ## Coverage-guided fuzzing of every decoder and machine for MINUTES (default 10); ARGS: targets
+fuzz: setup fuzzer ## Coverage-guided fuzzing of every decoder and machine for MINUTES (default 10); ARGS: targets
 	$(headline) 'fuzz'
-	@$(BIN)/python -m pip --quiet --no-input --disable-pip-version-check install \
-		--require-hashes --only-binary :all: -r requirements/fuzz.txt
 	@$(BIN)/python fuzz/run.py --seconds $$((60 * $(MINUTES))) $(ARGS)
+
+.PHONY: fuzzer
+fuzzer: setup
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip --quiet --no-input \
+		--disable-pip-version-check install --require-hashes --only-binary :all: -r requirements/fuzz.txt
 
 # pip-compile takes the hashes of every published file, so one list serves every Python and machine.
 COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --no-config --allow-unsafe --strip-extras \

@@ -1,6 +1,7 @@
 """Real daemons that are killed, restored, cloned or out of disk: nothing is used or delivered twice.
 
-SKEX_KILLS says how many kills (20 unless told otherwise), SKEX_SEED which. What happened is printed.
+SKEX_KILLS says how many kills (20 unless told otherwise), SKEX_SEED which, and SKEX_KILLS_SECONDS for how
+long at most (a few are always tried). What happened is printed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from tests.support.witness import Witness
 
 KILLS = int(os.environ.get("SKEX_KILLS", "20"))
 SEED = int(os.environ.get("SKEX_SEED", "1"))
+KILLS_SECONDS = float(os.environ.get("SKEX_KILLS_SECONDS", "inf"))
+KILLS_LEAST = 3
 UNITS_PER_KILL = 14
 """What a connection of a table link costs in the mean, with some to spare."""
 POLL_SECONDS = 0.02
@@ -192,7 +195,9 @@ def test_daemons_killed_at_random_under_load_resume_and_nothing_is_used_or_deliv
         world.keys_flow()
         world.load()
         name = ""
-        for _ in range(KILLS):
+        while killed.total() < KILLS and (
+            killed.total() < KILLS_LEAST or clock.now() - began < KILLS_SECONDS
+        ):
             # On a busy machine a start takes long: at most two daemons are away, whatever it is.
             others = [one for one in world.names if one != name]
             until(partial(world.tend, *others), "all but the one that was killed last", START_SECONDS)

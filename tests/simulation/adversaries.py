@@ -24,7 +24,7 @@ from skex.crypto import gf256, sharing
 from skex.crypto.tag import end_to_end_tag
 from skex.protocol.traffic import FromHub
 from skex.wire import messages
-from skex.wire.context import CompactContext, Context
+from skex.wire.context import CompactContext, Context, Purpose
 from tests.properties.keys_lives import NAMES, Lives
 from tests.simulation.mutations import two_element_blocks
 from tests.unit.crypto import reference
@@ -252,3 +252,15 @@ class RolledBackSender:
         committed = exchange.received.changes[self._seen :]
         self._seen = len(exchange.received.changes)
         self._checker.committed(self._receiver, committed)
+
+
+class Renewing(World):
+    """Each KME makes a new root once, long after the first is in use both ways."""
+
+    RENEWED_AT = 400
+
+    def step(self, *, faults: bool) -> None:
+        if faults and self.survived.counts["steps"] == self.RENEWED_AT:
+            for one in self.kmes.values():
+                self._establish(one, Purpose.CONTROL, 1, 64)
+        super().step(faults=faults)

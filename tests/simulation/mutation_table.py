@@ -82,6 +82,10 @@ SETTINGS: Final[dict[str, Setting]] = {
         "two KMEs with their key services: applications that never rest, one KME that starts again and again",
         adversaries.Restless,
     ),
+    "renewal": Setting(
+        "nothing goes wrong; each KME renews its root once",
+        lambda seed: adversaries.Renewing(seed, SCENARIOS["calm"]),
+    ),
     "forger": Setting("a hub makes batches up", _lies(adversaries.MakesItUp, _LIAR)),
     "usurper": Setting(
         "a hub makes batches up and says that it alone is enough",
@@ -145,7 +149,7 @@ PLANTED: Final = (
     Planted(mutations.confirm_without_its_tag, "confirmer", "receiver-first", 200),
     Planted(mutations.keys_of_another_batch, "calm", "equal-keys", 400),
     Planted(mutations.deadline_forgotten, "crashes", "requests-end", 1000),
-    Planted(mutations.answer_under_another_root, "crashes", "own-root", 2000, 8),
+    Planted(mutations.answer_under_another_root, "renewal", "own-root", 600),
     Planted(mutations.delivered_before_answered, "calm", "assigned-first", 400),
     Planted(mutations.incarnation_ignored, "restless", "same-incarnation", 1000, 5),
     Planted(mutations.delivered_without_witnesses, "dwindling", "witnessed", 1000, 5),
