@@ -236,6 +236,8 @@ AUDIT_SEAL_SECONDS: Final = 600
 """A record of the audit log is sealed no later than this: older ones no intruder can change."""
 AUDIT_SEAL_RECORDS: Final = 10_000
 """And as soon as so many records are not sealed yet."""
+CLOCK_JUMP_SECONDS: Final = 5
+"""A wall clock that moves so far against the boot clock within a second was set; slewing is slower."""
 AUDIT_EPOCHS: Final = 10_000_000
 """Seals of one series: one every ten minutes for 190 years, and seconds of work to verify."""
 STORE_SCRUB_SECONDS: Final = 60

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 import skex
 from skex.audit import events
@@ -23,6 +23,9 @@ from skex.daemon.evidence import operator, store_migrated
 from skex.daemon.recording import Recording
 from skex.runtime.auditfile import Opening, open_audit
 from skex.store.opened import OpenedStore
+
+_RUNNING: Final = "running"
+"""The store's fact that a daemon has begun and not stopped."""
 
 
 def owner_of(config: HubConfig | KmeConfig) -> Subject:
@@ -52,6 +55,17 @@ def remembered_by(store: OpenedStore) -> Head | None:
     """The last record that a store knows of; None for one that never met a log."""
     stated = store.witnessed()
     return None if not stated else Head.parse(stated)
+
+
+@contextmanager
+def audited_run(config: HubConfig | KmeConfig, store: OpenedStore) -> Iterator[Audit]:
+    """``audited`` for a daemon: the next start knows, and says, if this one ends without stopping."""
+    with audited(config, store) as audit:
+        if store.meta(_RUNNING):
+            audit.emit(Event(events.CRASH_RECOVERED))
+        store.set_meta(_RUNNING, "yes")
+        yield audit
+        store.set_meta(_RUNNING, "")
 
 
 @contextmanager

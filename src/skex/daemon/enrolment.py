@@ -185,8 +185,8 @@ class HubHome(_Home):
         with self._evidence.of_refusals(events.REALM_CHANGED, Subject.realm(self.realm.name)):
             check_succession(self.realm, later)
             self._hub_store.set_realm(later.epoch, later.to_bytes())
-        self.realm = later
-        self._evidence.realm_changed(later)
+        before, self.realm = self.realm, later
+        self._evidence.realm_changed(before, later)
 
     def create_kit(
         self, order: KitOrder, sink: Sink, durable: Callable[[], None], *, replace: bool, progress: Progress

@@ -11,7 +11,7 @@ from typing import Final
 
 from skex.audit import events
 from skex.audit.events import Event, Kind, Verdict
-from skex.audit.fields import Actor, ActorKind, Digest, Subject, SubjectKind
+from skex.audit.fields import SYSTEM, Actor, ActorKind, Digest, Subject, SubjectKind
 from skex.base import codes
 from skex.base.errors import LocalBug, SkexError
 from skex.base.ids import Direction, RealmName
@@ -62,6 +62,23 @@ def _digest(policy: PolicySet) -> Digest:
     return Digest(language.render(policy.policy).encode())
 
 
+def realm_differences(before: Realm | None, later: Realm, actor: Actor = SYSTEM) -> tuple[Event, ...]:
+    """What an epoch changed: the threshold, hubs that joined, hubs that left."""
+    if before is None:
+        return ()
+    found = []
+    if before.threshold != later.threshold:
+        details = {"before": before.threshold, "after": later.threshold}
+        subjects: tuple[Subject, ...] = (Subject.realm(later.name),)
+        found.append(Event(events.THRESHOLD_CHANGED, actor, subjects, details=details))
+    then, now = ({hub.name for hub in realm.active_hubs} for realm in (before, later))
+    for kind, names in ((events.HUB_ADDED, now - then), (events.HUB_RETIRED, then - now)):
+        found += [
+            Event(kind, actor, (Subject.hub(name), Subject.realm(later.name))) for name in sorted(names)
+        ]
+    return tuple(found)
+
+
 class Evidence:
     """Writes enrolment's events into one home's audit log; raises what ``emit`` raises (audit-io)."""
 
@@ -84,10 +101,12 @@ class Evidence:
         """Kits of enough hubs agree: the realm is in force."""
         self._emit(Event(events.ENROLMENT_ACTIVATED, self._actor, (Subject.realm(realm),)))
 
-    def realm_changed(self, realm: Realm) -> None:
+    def realm_changed(self, before: Realm, realm: Realm) -> None:
         """A hub serves another epoch of its realm."""
         details = {"epoch": realm.epoch, "threshold": realm.threshold}
         self._emit(Event(events.REALM_CHANGED, self._actor, (Subject.realm(realm.name),), details=details))
+        for difference in realm_differences(before, realm, self._actor):
+            self._emit(difference)
 
     def settled(self) -> None:
         """Somebody says that a rollback was dealt with."""

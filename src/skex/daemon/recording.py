@@ -13,13 +13,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from skex.audit.events import Event, Kind
+from skex.audit.chain import Stamp
+from skex.audit.events import CLOCK_ANOMALY, Event, Kind
 from skex.audit.fields import Actor
 from skex.audit.log import Audit
 from skex.base import codes, limits
 from skex.base.errors import StoreFault
 from skex.base.ids import SaeId
 from skex.keys.api import DeliveredKey, KeyService, PairStatus, Requirements
+from skex.runtime.auditfile import stamp
 from skex.runtime.commit import Committer
 from skex.runtime.tasks import Tasks
 
@@ -31,6 +33,21 @@ CROWDED_EVENTS: Final = 1024
 """Beyond it events that others can cause as often as they like are only counted: no flood of theirs may
 fill the queue, which would end the daemon."""
 _log = logging.getLogger("skex.audit")
+
+
+class ClockWatch:
+    """Notices that the wall clock was set: it runs with the boot clock, or somebody moved it."""
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def anomaly(self, stamp: Stamp) -> Event | None:
+        """The record of a jump since the last look."""
+        before, self._offset = self._offset, stamp.wall.timestamp() - stamp.clock
+        jump = 0.0 if before is None else self._offset - before
+        if abs(jump) < limits.CLOCK_JUMP_SECONDS:
+            return None
+        return Event(CLOCK_ANOMALY, details={"seconds": round(abs(jump)), "forward": jump > 0})
 
 
 class Recording:
@@ -87,7 +104,11 @@ class Recording:
         self._committer.close()
 
     async def _tend(self) -> None:
+        clocks = ClockWatch()
         while True:
+            anomaly = clocks.anomaly(stamp())
+            if anomaly is not None:
+                self.emit(anomaly)
             await asyncio.sleep(limits.AUDIT_SYNC_SECONDS)
             await self._tick()
 

@@ -14,7 +14,7 @@ from skex.base import codes
 from skex.base.errors import Refused, StoreFault
 from skex.base.ids import parse_kme_name
 from skex.daemon.admin import AdminSocket, Command, Upload, UploadCommand, caller
-from skex.daemon.auditing import audit_commands, audited, owner_word, started
+from skex.daemon.auditing import audit_commands, audited_run, owner_word, started
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_hub
 from skex.daemon.config import HubConfig
@@ -54,7 +54,7 @@ async def run_hub(config: HubConfig, make: type[HubDaemon] = HubDaemon) -> None:
         master = read_master_key(config.home)
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
         master.wipe()
-        with closing(store.close), closing(store.scrub), audited(config, store) as audit:
+        with closing(store.close), closing(store.scrub), audited_run(config, store) as audit:
             await _run(config, store, audit, ending, make)
 
 
@@ -103,6 +103,7 @@ async def _run(
     try:
         port = await daemon.listen(config.listen.host, config.listen.port)
         recording.emit(started(config))
+        recording.emit(Event(events.POLICY_LOADED))
         await admin.start()
         write_ports(config.home, {"hub": port})
         _log.info("hub runs", extra={"hub": config.name, "port": port})
@@ -201,5 +202,5 @@ class _Operator:
             with evidence.of_refusals(events.REALM_CHANGED, Subject.realm(before.name)):
                 later = Realm.from_bytes(blob(arguments, "realm"))
                 await self._daemon.serve_realm(later)
-            evidence.realm_changed(later)
+            evidence.realm_changed(before, later)
         return {"before": before.epoch, "epoch": later.epoch}

@@ -17,7 +17,7 @@ from skex.base.errors import Refused
 from skex.base.ids import HubName, Incarnation, KmeName, RealmName
 from skex.daemon import record
 from skex.daemon.admin import AdminSocket, Upload, caller
-from skex.daemon.auditing import audit_commands, audited, owner_word, started
+from skex.daemon.auditing import audit_commands, audited_run, owner_word, started
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_kme
 from skex.daemon.benching import BenchCommands, HubConduct
@@ -26,7 +26,7 @@ from skex.daemon.conduct import Seldom
 from skex.daemon.config import KmeConfig
 from skex.daemon.enrolling import CalledRealms, Enrolling, PassphraseWanted, flag, stated_key
 from skex.daemon.enrolment import StoredRealms, StoreRegistry
-from skex.daemon.evidence import Evidence, operator
+from skex.daemon.evidence import Evidence, operator, realm_differences
 from skex.daemon.keycommands import KeyCommands
 from skex.daemon.keyfinding import KeyFinder
 from skex.daemon.kme import KmeDaemon
@@ -91,7 +91,7 @@ async def run_kme(
         path = str(config.home / STORE_FILE)
         store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)
         master.wipe()
-        with closing(store.close), closing(store.scrub), audited(config, store) as audit:
+        with closing(store.close), closing(store.scrub), audited_run(config, store) as audit:
             composition = _Composition(config, store, audit, ending)
             observe(composition.daemon, composition.engine)
             await composition.run()
@@ -236,6 +236,7 @@ class _Composition:
         try:
             ports = self._open_door()
             recording.emit(started(config))
+            recording.emit(Event(events.POLICY_LOADED))
             daemon.start(self._addresses())
             for work, name in ((self.keys.filling.run(), "filling"), (self.keys.upkeep.run(), "upkeep")):
                 daemon.tasks.start(work, name)
@@ -300,6 +301,10 @@ class _Composition:
             extra = {"hub": notice.hub, "peer": notice.peer, "why": notice.why.value}
             _log.info("a hub is used again", extra=extra)
         if isinstance(notice, RealmInForce):
+            realms = self.core.trust.realms(clock.now())
+            before = None if realms is None else realms.previous
+            for difference in realm_differences(before, notice.realm):
+                self._emit(difference)
             self.daemon.find(self._addresses())
         self.daemon.metrics.ready.set(self.core.may_deliver)
 
