@@ -6,6 +6,7 @@ import itertools
 import tomllib
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,11 @@ from skex.base.errors import Refused
 from skex.base.ids import HubName, KmeName, SaeId
 from skex.policy import language
 from skex.policy.decisions import Decision
+from skex.policy.difference import compare
 from skex.policy.evaluate import PolicySet
 from skex.policy.operators import Operator, user_names
 from skex.policy.positions import Lines
+from skex.policy.review import Oddity, review
 from skex.policy.rules import Direction, OperatorCommand
 from skex.policy.starters import default_hub_policy, default_kme_policy
 from skex.protocol.hub import Stream
@@ -179,6 +182,34 @@ def test_rendered_policy_is_the_same_policy(parts: list[str]) -> None:
     again = language.parse(text.encode(), "rendered")
     assert again == policy
     assert language.render(again) == text
+
+
+@given(rules)
+def test_rule_that_is_called_superfluous_changes_no_decision_when_it_is_gone(parts: list[str]) -> None:
+    policy = compiled(parts).policy
+    superfluous = {Oddity.REDUNDANT, Oddity.CONTRADICTED}
+    gone = {(one.about, one.line) for one in review(policy) if one.oddity in superfluous}
+    for gone_one in gone:
+        left = tuple(one for one in policy.rules if (one.id, one.line) != gone_one)
+        less = PolicySet(replace(policy, rules=left))
+        before = [decision.allowed for decision in answers(PolicySet(policy))]
+        assert [decision.allowed for decision in answers(less)] == before
+
+
+@given(rules, rules)
+def test_policies_differ_by_meaning_exactly_where_a_decision_does(old: list[str], new: list[str]) -> None:
+    one, other = compiled(old), compiled(new)
+    compared = compare(one, other, KMES)
+    assert compared.complete
+    differ = [a.allowed != b.allowed for a, b in zip(answers(one), answers(other), strict=True)]
+    changes = {difference.change for difference in compared.differences}
+    if any(differ):
+        assert changes
+    back = compare(other, one, KMES)
+    assert len(back.differences) == 0 or changes
+    assert compare(one, one, KMES).differences == ()
+    for difference in compared.differences:
+        assert difference.before != difference.after
 
 
 FRAGMENTS = [

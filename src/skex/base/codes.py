@@ -171,7 +171,7 @@ REALM_BELOW_FLOOR: Final = _refused(
 HUBS_NOT_INDEPENDENT: Final = _refused(
     "hubs-not-independent",
     "Too few independent parties are behind the hubs that would be used.",
-    "Add hubs of other parties, revoke some of those that one party has, or lower"
+    "See skex realm assess: add hubs of other parties, revoke some of those that one party has, or lower"
     " minimum_effective_threshold in the policy only if that was agreed.",
     effect="No key is made with these hubs; keys that exist stay.",
 )

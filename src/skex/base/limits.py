@@ -211,6 +211,8 @@ POLICY_PATTERNS: Final = 200_000
 """Names of one policy once every group is opened: groups of groups must not fill the memory."""
 POLICY_PROBLEMS: Final = 20
 """Mistakes of one policy file that are reported at once."""
+POLICY_COMPARISONS: Final = 1_000_000
+"""Pairs of rules, or of names, that reviewing or comparing policies looks at: some seconds."""
 POLICY_ALIAS_CHARACTERS: Final = 128
 """An application's own spelling of an SAE's name, as certificates and old configurations have it."""
 INDEPENDENCE_STEPS: Final = 1024

@@ -20,6 +20,7 @@ NOUNS: Final = {
     "hub": Entry("skex.cli.hub", "hub", "Hubs: make a home, change its realm file."),
     "kme": Entry("skex.cli.kme", "kme", "KMEs: make a home."),
     "kit": Entry("skex.cli.kit", "kit", "Kits: enrol a KME with a hub."),
+    "policy": Entry("skex.cli.policy", "policy", "Policies: check one, ask it, compare two."),
     "key": Entry("skex.cli.key", "key", "Keys: what one rests on; revoke and suspend them."),
     "ca": Entry("skex.cli.ca", "ca", "Certificates for the doors of a KME."),
     "pad": Entry("skex.cli.pad", "pad", "Pads: prove that nothing was used twice."),

@@ -19,7 +19,7 @@ from skex.enrol import realm as realms
 from skex.enrol.realm import Changes, HubDescription
 from skex.enrol.words import words_of
 from skex.runtime import clock
-from skex.wire.independence import UNKNOWN_HUB, UNSTATED, Attribute
+from skex.wire.independence import COUNTED, UNKNOWN_HUB, UNSTATED, Attribute
 from skex.wire.realm import HubAttributes, HubStatus, Realm
 
 _READABLE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -182,6 +182,44 @@ def show(file: Path) -> None:
     """
     shown = read_realm(file)
     result(as_data(shown), as_text(shown))
+
+
+@realm.command("assess")
+@click.argument("file", type=_READABLE, required=False)
+@click.option(
+    "--count",
+    "counted",
+    type=click.Choice([attribute.value for attribute in Attribute]),
+    multiple=True,
+    help="What makes hubs depend on one party; may be repeated.  [default: operator, administrator]",
+)
+@click.option(
+    "--batch-keys",
+    type=click.IntRange(1, limits.BATCH_KEYS),
+    help="Keys of one batch.  [default: the home's, else 128]",
+)
+@click.option(
+    "--key-bytes",
+    type=click.IntRange(limits.KEY_BYTES_MIN, limits.KEY_BYTES_MAX),
+    help="Bytes of one key.  [default: the home's, else 32]",
+)
+def assess(
+    file: Path | None, counted: tuple[str, ...], batch_keys: int | None, key_bytes: int | None
+) -> None:
+    r"""Say what a realm promises: who must collude, who may fail, how likely a forgery is.
+
+    \b
+    Examples:
+      skex realm assess realm.cbor
+      skex realm assess --home /var/lib/skex --count operator --count jurisdiction
+
+    Without FILE it is the realm of the home. What hubs state about themselves is not proved by anything.
+    """
+    from skex.cli import realm_assessment as shown  # noqa: PLC0415  # imports what other verbs do not need
+
+    attributes = frozenset(Attribute(one) for one in counted) or COUNTED
+    found = shown.assessed(None if file is None else read_realm(file), attributes, batch_keys, key_bytes)
+    result(shown.as_data(found), shown.as_text(found))
 
 
 def read_realm(path: Path) -> Realm:

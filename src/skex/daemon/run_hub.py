@@ -21,6 +21,7 @@ from skex.daemon.config import HubConfig
 from skex.daemon.enrolling import Enrolling, HubRealms, blob, flag, stated_key, text
 from skex.daemon.evidence import Evidence, operator
 from skex.daemon.hub import HubDaemon
+from skex.daemon.policies import in_force
 from skex.daemon.recording import Recording
 from skex.daemon.starting import (
     ADMIN_SOCKET,
@@ -139,6 +140,7 @@ class _Operator:
             "status": self._status,
             "reload": self._reload,
             "backup": self._backup,
+            "policy": self._policy_in_force,
             "kit-order": self._kit_order,
             "realm": self._realm,
             **audit_commands(recording, owner_word(config), self._remembered),
@@ -165,6 +167,11 @@ class _Operator:
         self._recording.set_policy(policy.digest)
         evidence.policy_changed(before, policy)
         return {"policy": policy.digest, "before": before.digest}
+
+    async def _policy_in_force(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The policy as it is in force, and what it is read against."""
+        kmes = sorted({one.link.kme for one in self._daemon.links})
+        return in_force(self._policy.current, self._daemon.realm, kmes)
 
     async def _backup(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Hand out the state of enrolment for a backup; the record of it comes first."""

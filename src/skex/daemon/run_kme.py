@@ -32,6 +32,7 @@ from skex.daemon.keyfinding import KeyFinder
 from skex.daemon.kme import KmeDaemon
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
+from skex.daemon.policies import in_force
 from skex.daemon.recording import RecordedKeys, Recording
 from skex.daemon.reserves import Reserves
 from skex.daemon.starting import (
@@ -318,6 +319,7 @@ class _Composition:
         return {
             "status": self._status,
             "reload": self._reload,
+            "policy": self._policy_in_force,
             "reserve": self._reserve,
             "backup": self._backup,
             **self._key_commands.commands(),
@@ -327,6 +329,11 @@ class _Composition:
 
     async def _remembered(self) -> str | None:
         return await self.daemon.committer.call(self._store.witnessed)
+
+    async def _policy_in_force(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The policy as it is in force, and what it is read against."""
+        realms = self.core.trust.realms(clock.now())
+        return in_force(self._policy.current, None if realms is None else realms.current, None)
 
     async def _backup(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Hand out the state of enrolment for a backup; the record of it comes first."""

@@ -119,7 +119,7 @@ class _Verdicts(Generic[RuleT]):
 def _strictest(key: schema.Key, matching: Iterable[Rule], unstated: Any) -> Bound:
     """The strictest value that a rule states for ``key``; minima are strict when they are high."""
     # A class of claims with a lower number is stronger, so its minimum is strict when it is low.
-    sign = -1 if key.name in _HIGH_IS_STRICT else 1
+    sign = -1 if key.name in HIGH_IS_STRICT else 1
     best: Bound | None = None
     for rule in matching:
         value = getattr(rule, key.attribute)
@@ -128,12 +128,13 @@ def _strictest(key: schema.Key, matching: Iterable[Rule], unstated: Any) -> Boun
     return Bound(unstated) if best is None else best
 
 
-_HIGH_IS_STRICT: Final = frozenset(
+HIGH_IS_STRICT: Final = frozenset(
     {"minimum_threshold", "minimum_effective_threshold", "key_bytes_min", "seconds"}
 )
+"""Minima: of several the highest counts. Of everything else the lowest does."""
 
 
-_COUNTED: Final = "independence"
+COUNTED_KEY: Final = "independence"
 """No number: what any rule counts, counts."""
 
 
@@ -143,7 +144,7 @@ def _bounds(table: str, matching: Iterable[Rule]) -> dict[str, Bound]:
     return {
         key.name: _strictest(key, rules, key.unstated)
         for key in schema.TABLES[table].keys
-        if key.unstated is not None and key.name != _COUNTED
+        if key.unstated is not None and key.name != COUNTED_KEY
     }
 
 

@@ -58,6 +58,12 @@ def _reference(pattern: str) -> _Reference | None:
     return _Reference(local, rest.removeprefix(GROUP)) if rest.startswith(GROUP) else None
 
 
+def group_in(pattern: str) -> str | None:
+    """The group that a name in a rule or in a group stands for, if it does."""
+    reference = _reference(pattern)
+    return None if reference is None else reference.group
+
+
 def _kind_of(pattern: str) -> NameKind | None:
     return NameKind.SAE if GROUP in pattern else NameKind.KME
 

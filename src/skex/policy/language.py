@@ -256,7 +256,9 @@ class _Reader:
             path = ("aliases", name)
             try:
                 schema.check_alias(name)
-                found.append(Alias(name, ids.parse_sae_id(sae if type(sae) is str else "")))
+                found.append(
+                    Alias(name, ids.parse_sae_id(sae if type(sae) is str else ""), self._lines[path])
+                )
             except names.NameProblem as problem:
                 self._wrong(path, str(problem))
             except Refused:
@@ -270,7 +272,9 @@ class _Reader:
         for name, text in self._groups.problems:
             self._wrong(("groups", name), text)
         return tuple(
-            NamedGroup(name, members) for name, members in sorted(written.items()) if members is not None
+            NamedGroup(name, members, self._lines["groups", name])
+            for name, members in sorted(written.items())
+            if members is not None
         )
 
     def _group_members(self, name: str, members: Any) -> frozenset[str] | None:

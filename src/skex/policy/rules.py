@@ -200,6 +200,7 @@ class NamedGroup:
 
     name: str
     members: frozenset[str]
+    line: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,7 @@ class Alias:
 
     name: str
     sae: SaeId
+    line: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
