@@ -28,8 +28,8 @@ _NAME: Final = re.compile(
     r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?(?:@[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?)?"
 )
 _WORD: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-_PERHAPS_SECRET: Final = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
-"""16 bytes in base64; a name of that length belongs into a field of its own."""
+_PERHAPS_SECRET: Final = re.compile(r"[A-Za-z0-9+/=_-]{22,}")
+"""16 bytes in base64 without its padding; a name of that length belongs into a field of its own."""
 _BLACKED_OUT: Final = "[blacked out]"
 
 

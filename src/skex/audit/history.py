@@ -136,6 +136,8 @@ class Collected:
         entitled: dict[tuple[str, int], frozenset[str]] = {}
         for one in self.deliveries():
             for place in one.keys:
+                if one.kme != self._end(place[0], at_sender=one.as_master):
+                    continue  # whose keys are gone is for that end's own log to say
                 if one.as_master:
                     at_sender[place] = max(one.at, at_sender.get(place, one.at))
                     entitled[place] = frozenset(one.others)
@@ -156,6 +158,10 @@ class Collected:
             )
         batch_fates = {name: self._at_the_latest(name, Fate()) for name in self._batches}
         return History(tuple(self._batches.values()), self._links, fates, batch_fates)
+
+    def _end(self, batch_id: str, *, at_sender: bool) -> str:
+        batch = self._batches[batch_id]
+        return batch.sender if at_sender else batch.receiver
 
     def _at_the_latest(self, batch_id: str, fate: Fate) -> Fate:
         """What is left of a batch is erased when it expires."""

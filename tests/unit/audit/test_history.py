@@ -210,6 +210,16 @@ def test_enrolment_that_was_refused_made_nothing() -> None:
     assert logs.collected.history().links == {}
 
 
+def test_only_an_ends_own_log_says_that_its_keys_are_gone() -> None:
+    logs = Logs()
+    logs.batch()
+    subjects = (Subject.kme(B), Subject.batch(BATCH), Subject.key(KEYS[0]))
+    for owner, end in (("c", EndWord.MASTER), ("a", EndWord.SLAVE), ("b", EndWord.MASTER)):
+        details = {"keys": 1, "as": end, "others": ()}
+        logs.tell(owner, KEYS_DELIVERED, *subjects, actor=Actor(ActorKind.SAE, ALICE), details=details)
+    assert logs.fates() == {}
+
+
 def test_batch_id_of_another_form_is_a_defect() -> None:
     logs = Logs()
     logs.batch()
