@@ -313,9 +313,26 @@ HUB_BENCHED: Final = _kind(
 )
 HUB_BROUGHT_BACK: Final = _kind(_C, "hub-brought-back", "A hub is used again.", {**_NOTE, "why": WORD})
 HUB_RETIRED: Final = _kind(_C, "hub-retired", "A hub left the realm for good.", _NOTE)
-ROLE_GRANTED: Final = _kind(_C, "role-granted", "An operator was given a role.", {"role": WORD})
+_GRANT: Final = {"users": TEXT, "groups": TEXT, "roles": TEXT, "commands": TEXT}
+ROLE_GRANTED: Final = _kind(_C, "role-granted", "A rule gives operators what they may ask for.", _GRANT)
+ROLE_WITHDRAWN: Final = _kind(
+    _C, "role-withdrawn", "A rule that gave operators what they may ask for is gone.", _GRANT
+)
+_DUAL: Final = {"command": WORD, "request": TEXT, "content": DIGEST, "note": TEXT}
+DUAL_CONTROL_REQUESTED: Final = _kind(
+    _C, "dual-control-requested", "A command is kept until a second person approves it.", _DUAL
+)
+DUAL_CONTROL_APPROVED: Final = _kind(
+    _C, "dual-control-approved", "A second person approved a command: it is carried out now.", _DUAL
+)
+DUAL_CONTROL_ENDED: Final = _kind(
+    _C, "dual-control-ended", "A command that was kept will not be carried out any more.", _DUAL
+)
 DUAL_CONTROL_REFUSED: Final = _kind(
-    _C, "dual-control-refused", "A command needs a second person, and there was none.", {"command": WORD}
+    _C, "dual-control-refused", "A command needs a second person, and there was none.", _DUAL
+)
+GLASS_BROKEN: Final = _kind(
+    _C, "glass-broken", "One person alone did what needs two, and said why.", {"command": WORD, "note": TEXT}
 )
 AUTHORISATION_FAILED: Final = _kind(
     _C,

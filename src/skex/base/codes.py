@@ -491,6 +491,61 @@ POLICY_INVALID: Final = _refused(
     "Mend what is named, with the spelling that is proposed; docs/policy.md lists every key.",
     effect=_POLICY_STAYS,
 )
+_KEPT_NOTHING = "Nothing was done. The attempt is in the audit log."
+DUAL_CONTROL_PERSON: Final = _refused(
+    "dual-control-person",
+    "This needs two persons, and root and the daemon's own user are none.",
+    "Log in as yourself and ask through the operators' socket (--socket); docs/operators.md.",
+    effect=_KEPT_NOTHING,
+)
+DUAL_CONTROL_SAME: Final = _refused(
+    "dual-control-same",
+    "The second person must be another one than the first.",
+    "Let somebody else approve it (skex operator pending).",
+    effect="Nothing was done; the request still waits. The attempt is in the audit log.",
+)
+DUAL_CONTROL_UNKNOWN: Final = _refused(
+    "dual-control-unknown",
+    "No such request waits for a second person.",
+    "It was approved or rejected, or the daemon was started again: look with skex operator pending.",
+    effect=_KEPT_NOTHING,
+)
+DUAL_CONTROL_EXPIRED: Final = _refused(
+    "dual-control-expired",
+    "The request waited longer than the policy lets it.",
+    "Let the first person ask again.",
+    effect=_KEPT_NOTHING,
+)
+DUAL_CONTROL_CHANGED: Final = _refused(
+    "dual-control-changed",
+    "What would be done is not what was asked for, or not what was looked at.",
+    "Look at it with skex operator pending; what was changed meanwhile must be asked for again.",
+    effect=_KEPT_NOTHING,
+)
+DUAL_CONTROL_WITHDRAWN: Final = _refused(
+    "dual-control-withdrawn",
+    "The first person may not ask for this any more.",
+    "Somebody who may must ask again (skex operator test says which rule decides).",
+    effect=_KEPT_NOTHING,
+)
+DUAL_CONTROL_FULL: Final = _refused(
+    "dual-control-full",
+    "As many requests as allowed wait for a second person.",
+    "Approve or reject some first (skex operator pending).",
+    effect=_KEPT_NOTHING,
+)
+DUAL_CONTROL_ROOM: Final = _refused(
+    "dual-control-room",
+    "The file is too large to wait for a second person, or the disk too full.",
+    "Make the tables smaller, or free some space.",
+    effect=_KEPT_NOTHING,
+)
+DUAL_CONTROL_OFFLINE: Final = _refused(
+    "dual-control-offline",
+    "This needs two persons, and only a running daemon can tell them apart.",
+    "Start the daemon and ask it. In an emergency --break-glass REASON does it alone, and is recorded.",
+    effect=_KEPT_NOTHING,
+)
 AUDIT_LOCKED: Final = _store(
     "audit-locked",
     "Another process writes this audit log.",

@@ -220,6 +220,16 @@ INDEPENDENCE_STEPS: Final = 1024
 it the number that is proved counts, which is never too high."""
 POLICY_DECISIONS: Final = 16_384
 """Decisions remembered until the policy changes; beyond it they are made anew."""
+PENDING_REQUESTS: Final = 32
+"""Requests of one daemon that wait for a second person: more would not be looked at one by one."""
+PENDING_REQUESTS_PER_USER: Final = 8
+"""Of them, those of one person, who could otherwise shut the others out."""
+PENDING_FILE_BYTES: Final = 1_073_741_824
+"""A file that waits with its request: a kit with large tables."""
+PENDING_FREE_BYTES: Final = 268_435_456
+"""What files that wait leave free on the disk: it is the store's, too."""
+PENDING_ENDED: Final = 64
+"""Requests of which it is remembered how they ended."""
 AUDIT_RECORD_BYTES: Final = 65_536
 """One line of the audit log: room for the ids of every key of the largest delivery request."""
 AUDIT_SUBJECTS: Final = 1024

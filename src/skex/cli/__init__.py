@@ -26,6 +26,9 @@ NOUNS: Final = {
     "pad": Entry("skex.cli.pad", "pad", "Pads: prove that nothing was used twice."),
     "audit": Entry("skex.cli.audit", "audit", "Audit logs: what happened, and whether all of it is there."),
     "compromise": Entry("skex.cli.compromise", "compromise", "Which keys are still safe after a break-in."),
+    "operator": Entry(
+        "skex.cli.operator", "operator", "Operators: who may ask for what, and second persons."
+    ),
     "backup": Entry("skex.cli.backup", "backup", "Backups: make one of a home, look at one."),
     "restore": Entry("skex.cli.backup", "restore", "Make a home of a backup, and say what it still needs."),
     "error": Entry("skex.cli.error", "error", "Error codes: what each means and what to do."),

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, Final
 
 from skex.base import codes
 from skex.base.errors import DeliveryFault, Refused, SkexError, StoreFault
-from skex.cli.common import Unreachable
+from skex.cli.common import AWAITS_APPROVAL, Unreachable, result, table, talk
+from skex.cli.files import moment
 from skex.daemon.starting import ADMIN_SOCKET
 from skex.runtime.localpaths import socket_path
 
@@ -27,20 +28,23 @@ _PIECE_BYTES: Final = 256 * 1024
 class _LocalConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, home: Path, seconds: float) -> None:
+    def __init__(self, at: Path, seconds: float) -> None:
+        """``at`` is a home, or a socket."""
         super().__init__("localhost", timeout=seconds)
-        self._path = home / ADMIN_SOCKET
+        self._at = at
 
     def connect(self) -> None:
         """Connect to the socket's path instead of a host."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        with socket_path(self._path) as name:
+        with socket_path(self._at / ADMIN_SOCKET if self._at.is_dir() else self._at) as name:
             self.sock.connect(name)
 
 
-def ask(home: Path, command: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """One command's answer.
+def ask(
+    home: Path, command: str, arguments: Mapping[str, Any] | None = None, seconds: float = SECONDS
+) -> dict[str, Any]:
+    """One command's answer; ``home`` may also be a socket.
 
     Raises ``Unreachable``; ``Refused`` or ``StoreFault`` with the code that the daemon refused with.
     """
@@ -53,8 +57,38 @@ def ask(home: Path, command: str, arguments: Mapping[str, Any] | None = None) ->
             connection.request("POST", f"/{command}", body, {"Content-Type": "application/json"})
 
     return _answer(
-        _LocalConnection(home, SECONDS), exchange, f"no daemon answers in {home}; start it, or check --home"
+        _LocalConnection(home, seconds), exchange, f"no daemon answers in {home}; start it, or check --home"
     )
+
+
+def told_pending(answer: Mapping[str, Any]) -> int | None:
+    """Tell whoever asked that a second person is needed; the exit code. None if the command was done."""
+    pending = answer.get("pending")
+    if pending is None:
+        return None
+    talk_pending(pending)
+    result(dict(answer), as_text(pending))
+    return AWAITS_APPROVAL
+
+
+def talk_pending(pending: Mapping[str, Any]) -> None:
+    """Say on stderr who must do what now."""
+    talk(f"Nothing was done yet: a second person must approve it until {moment(pending['until'])}:")
+    talk(f"  skex operator approve {pending['id']}")
+
+
+def as_text(pending: Mapping[str, Any]) -> str:
+    """One request, for people."""
+    rows = [
+        ("request", pending["id"]),
+        ("command", pending["command"]),
+        ("asked by", pending["by"]),
+        ("asked, ends", f"{moment(pending['since'])}, {moment(pending['until'])}"),
+        ("rule", pending["rule"]),
+        ("digest", pending["digest"]),
+        *((f"  {name}", json.dumps(value).strip('"')) for name, value in pending["says"].items()),
+    ]
+    return table(rows)
 
 
 def send(

@@ -20,7 +20,7 @@ from skex.base import codes
 from skex.base.errors import Refused, StoreFault
 from skex.cli.admin import ask
 from skex.cli.beside import require_daemon
-from skex.cli.common import Noun, Unreachable, result, table, talk
+from skex.cli.common import Noun, Unreachable, result, settings, table, talk
 from skex.cli.files import PRIVATE, new_file
 from skex.cli.homes import any_config, home
 from skex.cli.statements import as_data, as_text
@@ -277,7 +277,11 @@ def _show_key(answer: Mapping[str, Any], out: Path | None) -> None:
 def seal() -> None:
     """Seal the log now, up to its last record, such as before somebody else gets at the machine."""
     with _locally() as at_hand:
-        answer = ask(home(), "audit-seal", {}) if at_hand is None else auditing.sealed(at_hand.audit)
+        answer = (
+            ask(settings().socket or home(), "audit-seal", {})
+            if at_hand is None
+            else auditing.sealed(at_hand.audit)
+        )
     if not answer["taken"]:
         raise Refused(codes.AUDIT_KEY_UNTAKEN)
     result(dict(answer), f"sealed up to record {answer['head'].partition(':')[0]}")
@@ -286,7 +290,7 @@ def seal() -> None:
 def _taken(*, renew: bool) -> Mapping[str, Any]:
     with _locally() as at_hand:
         if at_hand is None:
-            return ask(home(), "audit-key", {"renew": renew})
+            return ask(settings().socket or home(), "audit-key", {"renew": renew})
         return auditing.taken_key(at_hand.audit, operator(), at_hand.owner, renew=renew)
 
 
@@ -301,6 +305,9 @@ class _AtHand:
 @contextmanager
 def _locally() -> Iterator[_AtHand | None]:
     """The log of a stopped daemon's home; None while one runs in it."""
+    if settings().socket is not None:
+        yield None
+        return
     config, _ = any_config()
     with ExitStack() as stack:
         try:

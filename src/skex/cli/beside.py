@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from skex.base import codes
 from skex.base.errors import StoreFault
@@ -26,6 +26,8 @@ from skex.enrol.kit import UnderPassphrase
 from skex.runtime import entropy
 from skex.wire.realm import Realm
 
+Answer: TypeAlias = dict[str, Any]
+
 
 def create(
     home: Path,
@@ -35,10 +37,11 @@ def create(
     *,
     replace: bool,
     size: int,
-) -> MadeKit:
+) -> tuple[MadeKit, Answer]:
     """Write a kit and let the running hub enrol its link; after any error the file is gone again.
 
-    Raises as ``enrolment.HubHome.create_kit`` does, and ``Unreachable``.
+    The hub's answer says whether the link is enrolled, or waits for a second person. Raises as
+    ``enrolment.HubHome.create_kit`` does, and ``Unreachable``.
     """
     arguments = {"kme": kme, "replace": replace}
     wanted = ask(home, "kit-order", arguments)
@@ -48,8 +51,8 @@ def create(
             order(realm, hub), file, entropy.random_bytes, durable=file.sync, progress=advance
         )
         with opened(output) as source:
-            send(home, "kit", {**arguments, "stretched": _hex(written.stretched)}, source, advance)
-    return written.made
+            answer = send(home, "kit", {**arguments, "stretched": _hex(written.stretched)}, source, advance)
+    return written.made, answer
 
 
 def import_kit(home: Path, file: Path, passphrase: Callable[[], Secret], *, replace: bool) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import click
 from skex.base import limits
 from skex.base.ids import HubName
 from skex.cli import values
-from skex.cli.admin import ask
+from skex.cli.admin import ask, told_pending
 from skex.cli.common import Verb, result, table, talk
-from skex.cli.homes import kme_config
+from skex.cli.homes import running_kme
 
 _COLUMNS: Final = ("hub", "in time", "late", "missing", "wrong", "suspected", "used")
 _EVIDENCE_COLUMNS: Final = ("when (UTC)", "hub", "peer", "batch", "what", "certain", "evidence")
@@ -33,7 +33,7 @@ def kme_blame(hub: HubName | None) -> None:
     Evidence is kept for the newest wrong shares of each hub; the first digits of its digest stand in
     the audit log's record, too. The JSON has the digests of what came and of what should have come.
     """
-    answer = ask(kme_config().home, "blame", {} if hub is None else {"hub": hub})
+    answer = ask(running_kme(), "blame", {} if hub is None else {"hub": hub})
     rows = [_COLUMNS, *(_row(one) for one in answer["hubs"])]
     evidence = [_EVIDENCE_COLUMNS, *(_evidence_row(one) for one in answer["evidence"])]
     lines = [table(rows), ""]
@@ -50,7 +50,7 @@ def kme_blame(hub: HubName | None) -> None:
     metavar="N",
     help="Use it again by itself after so long.  [default: when skex kme bring-back says so]",
 )
-def kme_bench(hub: HubName, reason: str, seconds: int | None) -> None:
+def kme_bench(hub: HubName, reason: str, seconds: int | None) -> int | None:
     r"""Take HUB out of use: it gets no share of new batches, and shares that it brings are refused.
 
     \b
@@ -62,19 +62,26 @@ def kme_bench(hub: HubName, reason: str, seconds: int | None) -> None:
     arguments: dict[str, Any] = {"hub": hub, "reason": reason}
     if seconds is not None:
         arguments["seconds"] = seconds
-    answer = ask(kme_config().home, "bench", arguments)
+    answer = ask(running_kme(), "bench", arguments)
+    waits = told_pending(answer)
+    if waits is not None:
+        return waits
     used, threshold = answer["hubs_used"], answer["threshold"]
     if threshold is not None and used < threshold:
         talk(f"No key can be made now: {used} hubs are left, and {threshold} are needed.")
     result(answer, f"{hub} is out of use; {used} hubs are left.")
+    return None
 
 
 @click.command("bring-back", cls=Verb)
 @click.argument("hub", type=values.HUB_NAME)
-def kme_bring_back(hub: HubName) -> None:
+def kme_bring_back(hub: HubName) -> int | None:
     """Use HUB again, whoever put it on the bench; it is on probation: one wrong share benches it."""
-    answer = ask(kme_config().home, "bring-back", {"hub": hub})
-    result(answer, f"{hub} is used again; {answer['hubs_used']} hubs are used.")
+    answer = ask(running_kme(), "bring-back", {"hub": hub})
+    waits = told_pending(answer)
+    if waits is None:
+        result(answer, f"{hub} is used again; {answer['hubs_used']} hubs are used.")
+    return waits
 
 
 COMMANDS: Final = (kme_blame, kme_bench, kme_bring_back)

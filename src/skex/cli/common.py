@@ -24,6 +24,7 @@ from skex.daemon.config import SYSTEM_HOME
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 UNREACHABLE: Final = 7
+AWAITS_APPROVAL: Final = 8
 EXIT_CODES: Final[Mapping[int, str]] = {
     0: "done",
     1: "a defect in skex: report it (or nobody read the output any more)",
@@ -33,6 +34,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     5: "something did not verify: the other end broke the protocol",
     6: "the hop to an application failed",
     UNREACHABLE: "a daemon could not be reached",
+    AWAITS_APPROVAL: "kept until a second person approves it: nothing was done yet",
     INTERRUPTED: "interrupted",
 }
 """What a command's exit code means; a code's family decides (see ``exit_code``)."""
@@ -50,6 +52,7 @@ class Settings:
     """The global options of one invocation."""
 
     home: Path = SYSTEM_HOME
+    socket: Path | None = None
     json: bool = False
     debug: bool = False
 
@@ -153,6 +156,11 @@ def _keep_home(_context: click.Context, _option: click.Parameter, value: Path | 
         settings().home = value
 
 
+def _keep_socket(_context: click.Context, _option: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        settings().socket = value
+
+
 def _keep_json(_context: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001  # click's shape
     if value:
         settings().json = True
@@ -173,6 +181,16 @@ def _global_options(*, with_environment: bool) -> list[click.Parameter]:
             metavar="DIRECTORY",
             help=f"The home to work on; SKEX_HOME says it too.  [default: {SYSTEM_HOME}]",
             callback=_keep_home,
+            expose_value=False,
+            is_eager=True,
+        ),
+        click.Option(
+            ["--socket"],
+            type=click.Path(dir_okay=False, readable=False, path_type=Path),
+            envvar="SKEX_SOCKET" if with_environment else None,
+            metavar="FILE",
+            help="Ask the daemon behind this admin.socket, not that of a home; SKEX_SOCKET says it too.",
+            callback=_keep_socket,
             expose_value=False,
             is_eager=True,
         ),

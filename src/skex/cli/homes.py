@@ -28,16 +28,40 @@ def kme_config() -> KmeConfig:
     return config.load_kme(home())
 
 
+def running_hub() -> Path:
+    """Where the hub can be asked: at --socket, or in its home. Raises as ``hub_config`` does."""
+    return settings().socket or hub_config().home
+
+
+def running_kme() -> Path:
+    """Where the KME can be asked: at --socket, or in its home. Raises as ``kme_config`` does."""
+    return settings().socket or kme_config().home
+
+
+def running() -> Path:
+    """Where the daemon can be asked, whichever it is. Raises ``Refused``: config-*."""
+    return settings().socket or any_config()[0].home
+
+
 def any_config() -> tuple[HubConfig | KmeConfig, Path]:
     """The configuration of whatever home it is, and its file. Raises ``Refused``: config-*."""
     for directory in (home(), config.SYSTEM_DIRECTORY):
-        if (directory / config.HUB_FILE).is_file():
+        if _is_there(directory / config.HUB_FILE):
             return config.load_hub(home()), directory / config.HUB_FILE
-        if (directory / config.KME_FILE).is_file():
+        if _is_there(directory / config.KME_FILE):
             return config.load_kme(home()), directory / config.KME_FILE
     raise Refused(codes.CONFIG_MISSING, f"neither {config.HUB_FILE} nor {config.KME_FILE} in {home()}")
 
 
 def _require(wanted: str, other: str, whose: str) -> None:
-    if not (home() / wanted).exists() and (home() / other).exists():
+    if not _is_there(home() / wanted) and _is_there(home() / other):
         raise Refused(codes.HOME_FOREIGN, f"{home()} is {whose} home")
+
+
+def _is_there(file: Path) -> bool:
+    """Raises ``Refused`` (config-missing) where nobody but the owner may look."""
+    try:
+        return file.is_file()
+    except OSError as error:
+        detail = f"{file}: {error.strerror}; --socket asks a daemon whose home is not yours"
+        raise Refused(codes.CONFIG_MISSING, detail) from error

@@ -10,13 +10,14 @@ import click
 from skex.base.errors import StoreFault
 from skex.base.ids import HubName
 from skex.cli import beside, running, values
-from skex.cli.admin import ask
-from skex.cli.common import Noun, result, talk
+from skex.cli.admin import ask, told_pending
+from skex.cli.common import Noun, result, settings, talk
 from skex.cli.homes import home, hub_config
 from skex.cli.realm import as_data, as_text, read_realm
 from skex.daemon.enrolment import open_hub
 from skex.daemon.homes import init_hub
 from skex.daemon.options import Endpoint
+from skex.policy.rules import OperatorCommand
 
 
 @click.group(cls=Noun)
@@ -58,24 +59,34 @@ def init(*, name: HubName, realm_file: Path, listen: Endpoint | None) -> None:
 
 @hub.command("update-realm")
 @click.argument("realm_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def update_realm(realm_file: Path) -> None:
+@values.BREAK_GLASS
+def update_realm(realm_file: Path, break_glass: str | None) -> int | None:
     """Serve the later epoch in REALM_FILE; the hub may run, and then serves it at once.
 
     The file must follow the one that the hub serves: same realm, a higher epoch, every hub at its
     coordinate. KMEs use it once enough hubs serve the same bytes.
     """
-    realm, config = read_realm(realm_file), hub_config()
-    try:
-        with open_hub(config) as opened:
-            opened.update_realm(realm)
-        talk("Start the hub; KMEs hear of the new epoch when they connect.")
-    except StoreFault as fault:
-        beside.require_daemon(config.home, fault)
-        ask(config.home, "realm", {"realm": realm.to_bytes().hex()})
+    realm = read_realm(realm_file)
+    at = settings().socket
+    if at is None:
+        config = hub_config()
+        try:
+            with open_hub(config) as opened:
+                opened.alone(OperatorCommand.REALM_UPDATE, break_glass)
+                opened.update_realm(realm)
+            talk("Start the hub; KMEs hear of the new epoch when they connect.")
+        except StoreFault as fault:
+            beside.require_daemon(config.home, fault)
+            at = config.home
+        if realm.hub_named(config.name) is None:
+            talk(f"{config.name} is no active hub in it: it will not start again once it stops.")
+    if at is not None:
+        waits = told_pending(ask(at, "realm", {"realm": realm.to_bytes().hex()}))
+        if waits is not None:
+            return waits
         talk("The hub serves it now; KMEs that are connected have been sent it.")
-    if realm.hub_named(config.name) is None:
-        talk(f"{config.name} is no active hub in it: it will not start again once it stops.")
     result(as_data(realm), as_text(realm))
+    return None
 
 
 for command in running.HUB_COMMANDS:

@@ -10,9 +10,9 @@ import click
 
 from skex.base.ids import KmeName
 from skex.cli import values
-from skex.cli.admin import ask
+from skex.cli.admin import ask, told_pending
 from skex.cli.common import Noun, result, table, talk
-from skex.cli.homes import kme_config
+from skex.cli.homes import running_kme
 from skex.daemon.keycommands import words_of
 from skex.keys.uses import USES
 from skex.protocol.changes import SuspendReason
@@ -40,7 +40,7 @@ def list_(*, peer: KmeName | None, everything: bool) -> None:
     arguments: dict[str, Any] = {"all": everything}
     if peer is not None:
         arguments["peer"] = peer
-    answer = ask(kme_config().home, "keys", arguments)
+    answer = ask(running_kme(), "keys", arguments)
     rows = [("batch", "peer", "as", "bytes", "left", "class", "k", "eff.", "expires", "states")]
     rows += [_row(one) for one in answer["batches"]]
     lines = [table(rows) if answer["batches"] else "No batch of which keys are left."]
@@ -69,7 +69,7 @@ def _row(one: Mapping[str, Any]) -> tuple[Any, ...]:
 @click.argument("name", metavar="ID")
 def show(*, name: str) -> None:
     """Show the facts about one key, or about one batch and the ids of its keys."""
-    answer = ask(kme_config().home, "key", {"ids": [name]})
+    answer = ask(running_kme(), "key", {"ids": [name]})
     keys = answer.get("keys_by_id")
     if keys is not None:
         head = f"{answer['batch']} with {answer['peer']}, as {answer['role']}, expires {answer['expires_at']}"
@@ -127,7 +127,7 @@ def explain(*, name: str, use: str | None) -> None:
     arguments: dict[str, Any] = {"ids": [name]}
     if use is not None:
         arguments["used_with"] = use
-    answer = ask(kme_config().home, "explain", arguments)
+    answer = ask(running_kme(), "explain", arguments)
     result(answer, textwrap.fill(answer["paragraph"], _WIDTH))
 
 
@@ -141,7 +141,7 @@ def explain(*, name: str, use: str | None) -> None:
     show_default=True,
     help="Why, for both ends' audit logs.",
 )
-def revoke(*, ids: tuple[str, ...], peer: KmeName | None, reason: str) -> None:
+def revoke(*, ids: tuple[str, ...], peer: KmeName | None, reason: str) -> int | None:
     r"""Revoke keys, batches, or everything with a peer, at both ends.
 
     \b
@@ -154,12 +154,16 @@ def revoke(*, ids: tuple[str, ...], peer: KmeName | None, reason: str) -> None:
     and in the audit logs of both ends. New keys are made as the policy allows; to stop that, deny the peer
     there, or suspend it.
     """
-    answer = ask(kme_config().home, "revoke", _meant(ids, peer) | {"reason": reason})
+    answer = ask(running_kme(), "revoke", _meant(ids, peer) | {"reason": reason})
+    waits = told_pending(answer)
+    if waits is not None:
+        return waits
     lines = [f"Revoked {answer['revoked']} keys that nobody had ({answer['reason']})."]
     for one in answer["in_use"]:
         lines.append(f"{one['sae']} has {one['keys']} of the keys and must stop using them:")
         lines += [f"  {name}" for name in one["key_ids"]]
     result(answer, "\n".join(lines))
+    return None
 
 
 @key.command("suspend")
@@ -179,7 +183,7 @@ def suspend(*, ids: tuple[str, ...], peer: KmeName | None, reason: str) -> None:
     were assigned before. With --peer no new keys are made for it either, and those that it makes rest.
     Suspended keys expire, and can be revoked, like others.
     """
-    answer = ask(kme_config().home, "suspend", _meant(ids, peer) | {"reason": reason})
+    answer = ask(running_kme(), "suspend", _meant(ids, peer) | {"reason": reason})
     result(answer, f"{answer['suspended']} keys rest ({answer['reason']}).")
     talk("skex key resume ends it; skex key revoke reaches the peer, too.")
 
@@ -189,7 +193,7 @@ def suspend(*, ids: tuple[str, ...], peer: KmeName | None, reason: str) -> None:
 @_PEER
 def resume(*, ids: tuple[str, ...], peer: KmeName | None) -> None:
     """Resume keys that were suspended; with --peer, everything with that KME."""
-    answer = ask(kme_config().home, "resume", _meant(ids, peer))
+    answer = ask(running_kme(), "resume", _meant(ids, peer))
     result(answer, f"{answer['resumed']} keys may be handed out again.")
 
 

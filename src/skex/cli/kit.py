@@ -14,15 +14,17 @@ from skex.base.errors import StoreFault
 from skex.base.ids import Direction, HubName, KmeName
 from skex.base.secret import Secret
 from skex.cli import beside, passphrases, values
-from skex.cli.common import Noun, progress, result, table, talk
+from skex.cli.admin import talk_pending
+from skex.cli.common import AWAITS_APPROVAL, Noun, progress, result, settings, table, talk
 from skex.cli.files import PRIVATE, moment, new_file
-from skex.cli.homes import hub_config, kme_config
+from skex.cli.homes import home, hub_config, kme_config
 from skex.cli.realm import fingerprint_data
-from skex.daemon.enrolment import KmeHome, open_hub, open_kme
+from skex.daemon.enrolment import HubHome, KmeHome, open_hub, open_kme
 from skex.enrol.chunks import KitReader
 from skex.enrol.creating import KitOrder
 from skex.enrol.kit import KitHeader, UnderPassphrase, fingerprint_words
 from skex.pad.kinds import PadKind
+from skex.policy.rules import OperatorCommand
 from skex.runtime import clock
 from skex.wire.realm import Realm
 
@@ -56,6 +58,7 @@ def kit() -> None:
 @click.option("--in-clear", is_flag=True, help="No passphrase: whoever gets the kit can use it.")
 @passphrases.passphrase_options
 @click.option("--replace", is_flag=True, help="End the link that this KME has with the hub now.")
+@values.BREAK_GLASS
 def create(
     *,
     kme: KmeName,
@@ -68,7 +71,8 @@ def create(
     passphrase_file: Path | None,
     passphrase_fd: int | None,
     replace: bool,
-) -> None:
+    break_glass: str | None,
+) -> int | None:
     r"""Make the kit that enrols KME with this hub (--home is the hub's home; the hub may run).
 
     \b
@@ -82,7 +86,8 @@ def create(
     if in_clear and (passphrase_file is not None or passphrase_fd is not None):
         raise click.UsageError("--in-clear and a passphrase exclude each other.")
     units = _units(table_bytes, table_to_hub, table_to_kme)
-    config = hub_config()
+    at = settings().socket
+    config = hub_config() if at is None else None
     passphrase = None if in_clear else passphrases.ask(passphrase_file, passphrase_fd, confirm=True)
     size = sum(units) * limits.TABLE_UNIT_BYTES
 
@@ -99,13 +104,20 @@ def create(
             passphrase=passphrase,
         )
 
+    answer: dict[str, Any] = {}
     with ExitStack() as stack:
-        try:
-            opened = stack.enter_context(open_hub(config))
-        except StoreFault as fault:
-            beside.require_daemon(config.home, fault)
-            made = beside.create(config.home, kme, output, order, replace=replace, size=size)
+        opened: HubHome | None = None
+        if config is not None:
+            try:
+                opened = stack.enter_context(open_hub(config))
+            except StoreFault as fault:
+                beside.require_daemon(config.home, fault)
+                at = config.home
+        if opened is None:
+            asked = home() if at is None else at
+            made, answer = beside.create(asked, kme, output, order, replace=replace, size=size)
         else:
+            opened.alone(OperatorCommand.KIT_CREATE, break_glass)
             file = stack.enter_context(new_file(output, PRIVATE))
             advance = stack.enter_context(progress(size, "Writing"))
             wanted = order(opened.realm, opened.name)
@@ -113,7 +125,13 @@ def create(
     talk(f"Wrote {output}. It may be imported once, until {moment(made.header.expires)}.")
     secretly = "" if in_clear else ", and the passphrase on another way than the kit's"
     talk(f"Tell the words to the KME's operator{secretly}.")
-    _show(made.header, made.fingerprint, {"file": str(output)})
+    extra: dict[str, Any] = {"file": str(output)}
+    if "pending" in answer:
+        talk_pending(answer["pending"])
+        talk("Until then the kit opens nothing; if it is rejected, destroy it.")
+        extra["pending"] = answer["pending"]
+    _show(made.header, made.fingerprint, extra)
+    return AWAITS_APPROVAL if "pending" in answer else None
 
 
 @kit.command("show")
@@ -133,13 +151,15 @@ def show(file: Path) -> None:
 @click.argument("files", type=_READABLE, nargs=-1, required=True, metavar="FILE...")
 @passphrases.passphrase_options
 @click.option("--replace", is_flag=True, help="End the link that this KME has with the kit's hub now.")
+@values.BREAK_GLASS
 def import_(
     *,
     files: tuple[Path, ...],
     passphrase_file: Path | None,
     passphrase_fd: int | None,
     replace: bool,
-) -> None:
+    break_glass: str | None,
+) -> int | None:
     r"""Import kits (--home is the KME's home; the KME may run, and then uses the links at once).
 
     \b
@@ -151,43 +171,56 @@ def import_(
     another KME, used before or expired leaves nothing behind. The first one that is refused ends the
     command; those before it stay imported. The realm is used once kits of enough hubs agree.
     """
-    config = kme_config()
+    at = settings().socket
+    config = kme_config() if at is None else None
     words = passphrases.Repeated(lambda: passphrases.ask(passphrase_file, passphrase_fd, confirm=False))
     # People may have another passphrase for each kit; a file or a descriptor has one.
     is_typed = passphrase_file is None and passphrase_fd is None
     imported = []
     with ExitStack() as stack:
-        home: KmeHome | None = None
-        try:
-            home = stack.enter_context(open_kme(config))
-        except StoreFault as fault:
-            beside.require_daemon(config.home, fault)
+        opened: KmeHome | None = None
+        if config is not None:
+            at = config.home
+            try:
+                opened = stack.enter_context(open_kme(config))
+            except StoreFault as fault:
+                beside.require_daemon(config.home, fault)
+            else:
+                opened.alone(OperatorCommand.KIT_IMPORT, break_glass)
         for file in files:
             if len(files) > 1:
                 talk(f"Importing {file}.")
             if is_typed:
                 words.forget()
-            imported.append(_imported(home, config.home, file, words.ask, replace=replace))
+            imported.append(_imported(opened, at or home(), file, words.ask, replace=replace))
         words.forget()
     documents = [data for data, _ in imported]
-    _tell(documents[-1], files, is_running=home is None)
     last = documents[-1]
-    several = {"imported": documents, **{name: last[name] for name in _PROGRESS}}
+    waits = any("pending" in one for one in documents)
+    if not waits:
+        _tell(last, files, is_running=opened is None)
+    reached: dict[str, Any] = {name: last[name] for name in _PROGRESS if name in last}
+    several = {"imported": documents, **reached}
     result(last if len(files) == 1 else several, "\n\n".join(text for _, text in imported))
+    return AWAITS_APPROVAL if waits else None
 
 
 def _imported(
-    home: KmeHome | None, path: Path, file: Path, passphrase: Callable[[], Secret], *, replace: bool
+    opened: KmeHome | None, path: Path, file: Path, passphrase: Callable[[], Secret], *, replace: bool
 ) -> tuple[dict[str, Any], str]:
-    """Import one kit, beside a running KME where ``home`` is None; what there is to say about it."""
-    if home is None:
+    """Import one kit, beside a running KME where ``opened`` is None; what there is to say about it."""
+    if opened is None:
         answer = beside.import_kit(path, file, passphrase, replace=replace)
         with beside.opened(file) as source:
             header = KitReader(source).header
-        extra = {name: answer[name] for name in _PROGRESS}
+        if "pending" in answer:
+            talk_pending(answer["pending"])
+            with beside.opened(file) as source:
+                return _said(header, KitReader(source).examine(), {"pending": answer["pending"]})
+        extra: dict[str, Any] = {name: answer[name] for name in _PROGRESS}
         return _said(header, bytes.fromhex(answer["sha512"]), extra)
     with beside.opened(file) as source, progress(file.stat().st_size, "Importing") as advance:
-        imported = home.import_kit(source, passphrase, replace=replace, progress=advance)
+        imported = opened.import_kit(source, passphrase, replace=replace, progress=advance)
     verdict = imported.verdict
     extra = {"kits": verdict.kits, "needed": verdict.needed, "in_force": verdict.is_in_force}
     return _said(imported.header, imported.fingerprint, extra)

@@ -10,10 +10,10 @@ import click
 
 from skex.base.ids import KmeName
 from skex.cli import values
-from skex.cli.admin import ask
+from skex.cli.admin import ask, told_pending
 from skex.cli.blame import used_word
 from skex.cli.common import Verb, result, table, talk
-from skex.cli.homes import hub_config, kme_config
+from skex.cli.homes import hub_config, kme_config, running_hub, running_kme
 from skex.runtime import logs
 
 
@@ -58,7 +58,7 @@ def kme_run(*, allow_root: bool) -> None:
 @click.command("status", cls=Verb)
 def hub_status() -> None:
     """What the running hub in this home does: which KMEs are connected, how much pad is left."""
-    answer = ask(hub_config().home, "status")
+    answer = ask(running_hub(), "status")
     rows = [("KME", "pad", "link", "to hub", "to KME", "lasts")]
     rows += [(one["kme"], one["pad"], _link_word(one), *_pads(one["pads"])) for one in answer["kmes"]]
     head = f"{answer['hub']} of {answer['realm']}, epoch {answer['epoch']}, threshold {answer['threshold']}"
@@ -68,7 +68,7 @@ def hub_status() -> None:
 @click.command("status", cls=Verb)
 def kme_status() -> None:
     """What the running KME in this home does: its hubs, its reserves, whether it may deliver keys."""
-    answer = ask(kme_config().home, "status")
+    answer = ask(running_kme(), "status")
     lines = [
         f"{answer['kme']} of {answer['realm']}, epoch {answer['epoch']}, threshold {answer['threshold']}",
         f"may deliver keys: {'yes' if answer['ready'] else 'not yet'}",
@@ -82,15 +82,22 @@ def kme_status() -> None:
 
 
 @click.command("reload", cls=Verb)
-def hub_reload() -> None:
+def hub_reload() -> int | None:
     """Let the running hub read its policy and its links anew; a policy with a mistake changes nothing."""
-    result(ask(hub_config().home, "reload", {}), "Reloaded.")
+    return _reloaded(ask(running_hub(), "reload", {}))
+
+
+def _reloaded(answer: dict[str, Any]) -> int | None:
+    waits = told_pending(answer)
+    if waits is None:
+        result(answer, "Reloaded.")
+    return waits
 
 
 @click.command("reload", cls=Verb)
-def kme_reload() -> None:
+def kme_reload() -> int | None:
     """Let the running KME read its policy anew; a policy with a mistake changes nothing."""
-    result(ask(kme_config().home, "reload", {}), "Reloaded.")
+    return _reloaded(ask(running_kme(), "reload", {}))
 
 
 @click.command("reserve", cls=Verb)
@@ -98,17 +105,22 @@ def kme_reload() -> None:
     "--filling", type=click.Choice(["on", "off"]), help="Fill reserves in the background, or do not."
 )
 @click.option("--drain", type=values.KME_NAME, metavar="PEER", help="Revoke what is in reserve for PEER.")
-def kme_reserve(filling: str | None, drain: KmeName | None) -> None:
+def kme_reserve(filling: str | None, drain: KmeName | None) -> int | None:
     """Switch the filling of reserves on or off, or drain one; without options, say how it stands."""
     arguments: dict[str, Any] = {}
     if filling is not None:
         arguments["filling"] = filling == "on"
     if drain is not None:
         arguments["drain"] = drain
+    answer = ask(running_kme(), "reserve", arguments)
+    waits = told_pending(answer)
+    if waits is not None:
+        return waits
+    if drain is not None:
         talk(f"Keys in reserve for {drain} are revoked at both ends.")
-    answer = ask(kme_config().home, "reserve", arguments)
     state = "on" if answer["filling"] else "off"
     result(answer, f"filling reserves: {state}\nrevoked: {answer['drained']}")
+    return None
 
 
 HUB_COMMANDS = (hub_run, hub_status, hub_reload)

@@ -72,6 +72,12 @@ SIZE: Final = Parsed("size", _size)
 DURATION: Final = Parsed("duration", _duration)
 NAMED_ADDRESS: Final = Parsed("name=host:port", _named_address)
 LISTEN: Final = Parsed("host:port", _listen)
+BREAK_GLASS: Final = click.option(
+    "--break-glass",
+    metavar="REASON",
+    help="With the daemon stopped: do alone what the policy says two persons must do. It is recorded.",
+)
+"""Of every command that works at a stopped daemon and may need two persons."""
 HUB_NAME: Final = Parsed("name", ids.parse_hub_name)
 KME_NAME: Final = Parsed("name", ids.parse_kme_name)
 REALM_NAME: Final = Parsed("name", ids.parse_realm_name)

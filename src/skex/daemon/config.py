@@ -49,6 +49,14 @@ class AuditConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """The operators' socket, None where there is none, and the group that may connect to it."""
+
+    socket: Path | None
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class Etsi014Config:
     """The ETSI GS QKD 014 door. ``identity`` says which field of a certificate names the SAE;
     ``revoked`` is None where no revocation lists are used.
@@ -86,6 +94,7 @@ class HubConfig:
     log_level: str
     audit: AuditConfig
     low_pads: Thresholds
+    admin: AdminConfig
     allow_root: bool
 
 
@@ -104,6 +113,7 @@ class KmeConfig:
     log_level: str
     audit: AuditConfig
     low_pads: Thresholds
+    admin: AdminConfig
     allow_root: bool
 
 
@@ -138,6 +148,20 @@ _COMMON: Final = (
         limits.AUDIT_SEGMENT_BYTES,
         "bytes",
         "a segment beyond this is closed and the next one begun; nothing is ever deleted",
+    ),
+    Option(
+        "admin.socket",
+        options.OPTIONAL_PATH,
+        options.NO_PATH,
+        "",
+        "a second admin socket, for operators other than the daemon's own user; policy says what they may",
+    ),
+    Option(
+        "admin.group",
+        options.optional_text(limits.NAME_CHARACTERS),
+        "",
+        "",
+        "the Unix group that may connect to admin.socket; the daemon's own where none is stated",
     ),
     Option(
         "run.allow_root",
@@ -367,6 +391,7 @@ def parse_hub(data: bytes, file: str, home: Path) -> HubConfig:
     """Read ``hub.toml``; ``file`` is its name for messages. Raises ``Refused`` like ``load_hub``."""
     reader = Reader(data, file, HUB)
     stated = reader.read().options
+    admin = _admin(reader, stated, home)
     reader.finish()
     return HubConfig(
         home=home,
@@ -377,6 +402,7 @@ def parse_hub(data: bytes, file: str, home: Path) -> HubConfig:
         policy=home / stated["policy.path"],
         log_level=stated["log.level"],
         audit=_audit(stated, home),
+        admin=admin,
         low_pads=_low_pads(stated),
         allow_root=stated["run.allow_root"],
     )
@@ -396,6 +422,7 @@ def parse_kme(data: bytes, file: str, home: Path) -> KmeConfig:
     )
     _check_keys(reader, keys)
     reserves = _reserves(reader, values.entries["reserve"], keys)
+    admin = _admin(reader, stated, home)
     reader.finish()
     return KmeConfig(
         home=home,
@@ -416,6 +443,7 @@ def parse_kme(data: bytes, file: str, home: Path) -> KmeConfig:
         policy=home / stated["policy.path"],
         log_level=stated["log.level"],
         audit=_audit(stated, home),
+        admin=admin,
         low_pads=_low_pads(stated),
         allow_root=stated["run.allow_root"],
     )
@@ -439,6 +467,13 @@ def _audit(stated: Mapping[str, Any], home: Path) -> AuditConfig:
 
 def _low_pads(stated: Mapping[str, Any]) -> Thresholds:
     return Thresholds(stated["pads.low_percent"], stated["pads.low_days"])
+
+
+def _admin(reader: Reader, stated: Mapping[str, Any], home: Path) -> AdminConfig:
+    found = AdminConfig(_optional(home, stated["admin.socket"]), stated["admin.group"])
+    if found.group and found.socket is None:
+        reader.wrong("is for admin.socket, which is not stated", "admin", "group")
+    return found
 
 
 def _check_keys(reader: Reader, keys: KeySettings) -> None:

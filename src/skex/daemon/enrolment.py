@@ -15,7 +15,7 @@ from skex.audit import events
 from skex.audit.fields import Subject
 from skex.audit.log import Audit
 from skex.base import codes
-from skex.base.errors import Refused, StoreFault
+from skex.base.errors import Refused, SkexError, StoreFault
 from skex.base.ids import HubName, KmeName, LinkId
 from skex.base.secret import Secret
 from skex.daemon.auditing import audited
@@ -23,7 +23,7 @@ from skex.daemon.backup.contents import State
 from skex.daemon.backup.making import state_of_hub, state_of_kme
 from skex.daemon.config import HubConfig, KmeConfig
 from skex.daemon.evidence import Evidence
-from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, locked, read_master_key
+from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, load_policy, locked, read_master_key
 from skex.daemon.starting import closing as at_the_end
 from skex.enrol import creating, links
 from skex.enrol.chunks import Progress, Sink, Source
@@ -32,6 +32,7 @@ from skex.enrol.creating import KitOrder, MadeKit
 from skex.enrol.importing import ImportedKit, Importer, from_passphrase
 from skex.enrol.kit import KitHeader
 from skex.enrol.links import NewLink, Site
+from skex.policy.rules import OperatorCommand
 from skex.protocol.changes import RollbackSettled
 from skex.protocol.realm import HeldRealm, check_succession
 from skex.runtime import clock, entropy
@@ -143,8 +144,9 @@ class StoredRealms:
 class _Home:
     """One home's links and pads, opened for one command."""
 
-    def __init__(self, home: Path, store: OpenedStore, audit: Audit) -> None:
+    def __init__(self, home: Path, store: OpenedStore, audit: Audit, policy: Path) -> None:
         self.audit = audit
+        self._policy = policy
         self._evidence = Evidence(audit.emit)
         directory = home / PADS_DIRECTORY
         self._directory = directory
@@ -155,6 +157,25 @@ class _Home:
     def links(self) -> tuple[StoredLink, ...]:
         """Every enrolled link."""
         return self._store.links()
+
+    def alone(self, command: OperatorCommand, reason: str | None) -> None:
+        """Go on if one person suffices for ``command``, or one says why they do what needs two.
+
+        Raises ``Refused``: dual-control-offline, policy-*; ``StoreFault`` (file-io).
+        """
+        try:
+            bound = load_policy(self._policy).operator.dual(command)
+            rule = None if bound is None else bound.rule
+        except SkexError:
+            if reason is None:
+                raise
+            rule = ""  # nobody knows what it says, so it may say this
+        if rule is None:
+            return
+        if reason is None:
+            self._evidence.nobody_second(command, rule)
+            raise Refused(codes.DUAL_CONTROL_OFFLINE, f"{command.value}: {rule}")
+        self._evidence.glass_broken(command, rule, reason)
 
     def record_backup(self, backup_id: bytes) -> None:
         """Leave in the audit log that a backup is made; to be called before it is written."""
@@ -170,7 +191,7 @@ class HubHome(_Home):
     """A hub's home, opened: it makes kits for ``realm``."""
 
     def __init__(self, config: HubConfig, store: HubStore, audit: Audit) -> None:
-        super().__init__(config.home, store, audit)
+        super().__init__(config.home, store, audit, config.policy)
         self.name = config.name
         self._hub_store = store
         data = store.realm()
@@ -212,7 +233,7 @@ class KmeHome(_Home):
     """A KME's home, opened: it imports kits."""
 
     def __init__(self, config: KmeConfig, store: KmeStore, audit: Audit) -> None:
-        super().__init__(config.home, store, audit)
+        super().__init__(config.home, store, audit, config.policy)
         self.name = config.name
         self._kme_store = store
         self.realms = StoredRealms(store, config.threshold_floor, self.registry)

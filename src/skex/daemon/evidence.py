@@ -6,6 +6,7 @@ import os
 import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -19,6 +20,7 @@ from skex.enrol.kit import KitHeader
 from skex.pad.kinds import PadKind
 from skex.policy import language
 from skex.policy.evaluate import PolicySet
+from skex.policy.rules import OperatorCommand
 from skex.wire.realm import Realm
 
 
@@ -82,9 +84,14 @@ def realm_differences(before: Realm | None, later: Realm, actor: Actor = SYSTEM)
 class Evidence:
     """Writes enrolment's events into one home's audit log; raises what ``emit`` raises (audit-io)."""
 
-    def __init__(self, emit: Callable[[Event], object], actor: Actor | None = None) -> None:
-        """``actor`` is who asked for what is done; without, it is whoever runs this process."""
-        self._emit = emit
+    def __init__(
+        self, emit: Callable[[Event], object], actor: Actor | None = None, second: Actor | None = None
+    ) -> None:
+        """``actor`` is who asked for what is done; without, it is whoever runs this process.
+
+        ``second`` is who approved it, where that was needed.
+        """
+        self._emit = emit if second is None else lambda event: emit(replace(event, second=second))
         self._actor = operator() if actor is None else actor
 
     def generated(self, header: KitHeader, fingerprint: bytes) -> None:
@@ -107,6 +114,26 @@ class Evidence:
         self._emit(Event(events.REALM_CHANGED, self._actor, (Subject.realm(realm.name),), details=details))
         for difference in realm_differences(before, realm, self._actor):
             self._emit(difference)
+
+    def glass_broken(self, command: OperatorCommand, rule: str, reason: str) -> None:
+        """One person alone does what needs two, and says why."""
+        details = {"command": command, "note": reason}
+        self._emit(
+            Event(events.GLASS_BROKEN, self._actor, verdict=Verdict.ALLOWED, rule=rule, details=details)
+        )
+
+    def nobody_second(self, command: OperatorCommand, rule: str) -> None:
+        """One person alone wanted to do what needs two, with the daemon stopped."""
+        self._emit(
+            Event(
+                events.DUAL_CONTROL_REFUSED,
+                self._actor,
+                verdict=Verdict.REFUSED,
+                rule=rule,
+                cause=codes.DUAL_CONTROL_OFFLINE,
+                details={"command": command},
+            )
+        )
 
     def settled(self) -> None:
         """Somebody says that a rollback was dealt with."""

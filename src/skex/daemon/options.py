@@ -143,6 +143,12 @@ def text(high: int) -> Kind:
     return Kind(read, quoted, what)
 
 
+def optional_text(high: int) -> Kind:
+    """The same, or nothing."""
+    stated = text(high)
+    return Kind(lambda value: "" if value == "" else stated.read(value), quoted, f'{stated.what}, or ""')
+
+
 def _read_path(value: Any) -> Path:
     if type(value) is not str or not 1 <= len(value) <= _PATH_CHARACTERS or not value.isprintable():
         raise Wrong(f"must be a path, not {shown(value)}")

@@ -13,7 +13,7 @@ from skex.audit.log import Audit
 from skex.base import codes
 from skex.base.errors import Refused, StoreFault
 from skex.base.ids import parse_kme_name
-from skex.daemon.admin import AdminSocket, Command, Upload, UploadCommand, caller
+from skex.daemon.admin import AdminSocket, Command, Incoming, UploadCommand, caller
 from skex.daemon.auditing import audit_commands, audited_run, owner_word, started
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_hub
@@ -21,8 +21,10 @@ from skex.daemon.config import HubConfig
 from skex.daemon.enrolling import Enrolling, HubRealms, blob, flag, stated_key, text
 from skex.daemon.evidence import Evidence, operator
 from skex.daemon.hub import HubDaemon
+from skex.daemon.operators import Operators, Says, approver, shared_socket
 from skex.daemon.policies import in_force
 from skex.daemon.recording import Recording
+from skex.daemon.saying import of_kit, of_realm, of_reload
 from skex.daemon.starting import (
     ADMIN_SOCKET,
     PADS_DIRECTORY,
@@ -37,6 +39,7 @@ from skex.daemon.starting import (
     write_ports,
 )
 from skex.policy.ports import ActivePolicy, HubRelayPolicy
+from skex.protocol.realm import check_succession
 from skex.runtime import entropy
 from skex.runtime.files import DiskFileSystem
 from skex.store.hub import HubStore
@@ -97,7 +100,13 @@ async def _run(
     )
     desk = _Operator(daemon, policy, config, recording, store)
     admin = AdminSocket(
-        config.home / ADMIN_SOCKET, desk.commands, lambda: True, daemon.metrics.registry, desk.uploads
+        config.home / ADMIN_SOCKET,
+        desk.commands,
+        lambda: True,
+        daemon.metrics.registry,
+        desk.uploads,
+        gate=desk.gate,
+        shared=shared_socket(config.admin),
     )
     forget_ports(config.home)
     recording.start()
@@ -105,6 +114,7 @@ async def _run(
         port = await daemon.listen(config.listen.host, config.listen.port)
         recording.emit(started(config))
         recording.emit(Event(events.POLICY_LOADED))
+        desk.gate.granted(None)
         await admin.start()
         write_ports(config.home, {"hub": port})
         _log.info("hub runs", extra={"hub": config.name, "port": port})
@@ -114,6 +124,7 @@ async def _run(
         forget_ports(config.home)
         await desk.enrolling.stop()
         await admin.stop()
+        desk.gate.close()
         await daemon.stop()
         await recording.stop()
         _log.info("hub stopped", extra={"hub": config.name})
@@ -136,7 +147,8 @@ class _Operator:
         self._recording = recording
         self._store = store
         self.enrolling = Enrolling(store, daemon.committer, config.home / PADS_DIRECTORY, daemon.reload_links)
-        self.commands: Mapping[str, Command] = {
+        self.gate = Operators("hub", policy, recording, config.home)
+        commands: Mapping[str, Command] = {
             "status": self._status,
             "reload": self._reload,
             "backup": self._backup,
@@ -146,9 +158,11 @@ class _Operator:
             **audit_commands(recording, owner_word(config), self._remembered),
         }
         self.uploads: Mapping[str, UploadCommand] = {"kit": self._kit}
+        says: Mapping[str, Says] = {"kit": of_kit, "realm": self._realm_says, "reload": self._reload_says}
+        self.commands = self.gate.serve(commands, self.uploads, says)
 
     def _evidence(self) -> Evidence:
-        return Evidence(self._recording.emit, operator(caller()))
+        return Evidence(self._recording.emit, operator(caller()), approver())
 
     async def _remembered(self) -> str | None:
         return await self._daemon.committer.call(self._store.witnessed)
@@ -166,6 +180,7 @@ class _Operator:
         self._policy.replace(policy)
         self._recording.set_policy(policy.digest)
         evidence.policy_changed(before, policy)
+        self.gate.granted(before.policy)
         return {"policy": policy.digest, "before": before.digest}
 
     async def _policy_in_force(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -186,7 +201,7 @@ class _Operator:
             await self.enrolling.may_order(self._daemon.name, kme, replace=replace, evidence=self._evidence())
         return {"hub": self._daemon.name, "realm": self._daemon.realm.to_bytes().hex()}
 
-    async def _kit(self, arguments: Mapping[str, Any], kit: Upload) -> Mapping[str, Any]:
+    async def _kit(self, arguments: Mapping[str, Any], kit: Incoming) -> Mapping[str, Any]:
         """Enrol the link of a kit that the sender has just written, durably."""
         evidence = self._evidence()
         async with self._recording.on_medium():
@@ -201,6 +216,14 @@ class _Operator:
             )
             evidence.generated(imported.header, imported.fingerprint)
         return {"enrolled": True}
+
+    async def _realm_says(self, arguments: Mapping[str, Any], _: object) -> Mapping[str, Any]:
+        later = Realm.from_bytes(blob(arguments, "realm"))
+        check_succession(self._daemon.realm, later)
+        return of_realm(later)
+
+    async def _reload_says(self, *_: object) -> Mapping[str, Any]:
+        return of_reload(self._config.policy)
 
     async def _realm(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Serve a later epoch: from now on, and to every KME that is connected at once."""

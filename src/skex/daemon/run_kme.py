@@ -16,7 +16,7 @@ from skex.base import codes, ids
 from skex.base.errors import Refused
 from skex.base.ids import HubName, Incarnation, KmeName, RealmName
 from skex.daemon import record
-from skex.daemon.admin import AdminSocket, Upload, caller
+from skex.daemon.admin import AdminSocket, Incoming, caller
 from skex.daemon.auditing import audit_commands, audited_run, owner_word, started
 from skex.daemon.backup.handing import asked_backup, handed_out
 from skex.daemon.backup.making import state_of_kme
@@ -30,11 +30,13 @@ from skex.daemon.evidence import Evidence, operator, realm_differences
 from skex.daemon.keycommands import KeyCommands
 from skex.daemon.keyfinding import KeyFinder
 from skex.daemon.kme import KmeDaemon
+from skex.daemon.operators import Operators, Says, approver, shared_socket, with_approver
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
 from skex.daemon.policies import in_force
 from skex.daemon.recording import RecordedKeys, Recording
 from skex.daemon.reserves import Reserves
+from skex.daemon.saying import of_kit, of_reload
 from skex.daemon.starting import (
     ADMIN_SOCKET,
     PADS_DIRECTORY,
@@ -109,6 +111,7 @@ class _Composition:
         self._emit = self._recording.emit
         self._policy = ActivePolicy(load_policy(config.policy))
         self._recording.set_policy(self._policy.current.digest)
+        self._gate = Operators("kme", self._policy, self._recording, config.home)
         permissions = self._permissions = KeyPermissions(self._policy)
         now = clock.now()
         state, kept = store.load(now), store.kept(now)
@@ -187,7 +190,7 @@ class _Composition:
             control=control,
             finder=finder,
             claims=claims,
-            emit=self._emit,
+            emit=with_approver(self._emit),
             actor=lambda: operator(caller()),
             durable=self._recording.durable,
             spawn=self.daemon.spawn,
@@ -225,12 +228,16 @@ class _Composition:
     async def run(self) -> None:
         """Start everything, wait, stop everything: doors first, the audit log last."""
         daemon, config, recording = self.daemon, self._config, self._recording
+        uploads = {"kit": self._kit}
+        says: Mapping[str, Says] = {"kit": of_kit, "reload": self._reload_says}
         admin = AdminSocket(
             config.home / ADMIN_SOCKET,
-            self._commands(),
+            self._gate.serve(self._commands(), uploads, says),
             self._healthy,
             daemon.metrics.registry,
-            {"kit": self._kit},
+            uploads,
+            gate=self._gate,
+            shared=shared_socket(config.admin),
         )
         forget_ports(config.home)
         recording.start()
@@ -238,6 +245,7 @@ class _Composition:
             ports = self._open_door()
             recording.emit(started(config))
             recording.emit(Event(events.POLICY_LOADED))
+            self._gate.granted(None)
             daemon.start(self._addresses())
             for work, name in ((self.keys.filling.run(), "filling"), (self.keys.upkeep.run(), "upkeep")):
                 daemon.tasks.start(work, name)
@@ -251,6 +259,7 @@ class _Composition:
             forget_ports(config.home)
             await self._enrolling.stop()
             await admin.stop()
+            self._gate.close()
             await self._doors.stop()
             await daemon.stop()
             await recording.stop()
@@ -341,7 +350,7 @@ class _Composition:
         await self._recording.durable()
         return handed_out(await self.daemon.committer.call(lambda: state_of_kme(self._store)))
 
-    async def _kit(self, arguments: Mapping[str, Any], kit: Upload) -> Mapping[str, Any]:
+    async def _kit(self, arguments: Mapping[str, Any], kit: Incoming) -> Mapping[str, Any]:
         """Import a kit; its hub is dialled at once."""
         stated, replace = stated_key(arguments), flag(arguments, "replace")
         try:
@@ -356,11 +365,11 @@ class _Composition:
             "in_force": verdict.is_in_force,
         }
 
-    async def _imported(self, kit: Upload, stated: Stretched, *, replace: bool) -> tuple[Verdict, bytes]:
+    async def _imported(self, kit: Incoming, stated: Stretched, *, replace: bool) -> tuple[Verdict, bytes]:
         """Import a kit, and let the machines and the audit log know."""
         realms = StoredRealms(self._store, self._config.threshold_floor, StoreRegistry(self._store))
         collected = await self.daemon.committer.call(realms.collected)
-        evidence = Evidence(self._emit, operator(caller()))
+        evidence = Evidence(self._emit, operator(caller()), approver())
         imported = await self._enrolling.take(
             kit,
             self._config.name,
@@ -402,10 +411,15 @@ class _Composition:
             "reserves": self._reserves.status(),
         }
 
+    async def _reload_says(self, *_: object) -> Mapping[str, Any]:
+        door = self._config.etsi014
+        files = [door.certificate, door.key, door.client_ca, *([door.revoked] if door.revoked else [])]
+        return of_reload(self._config.policy, files if door.enabled else ())
+
     async def _reload(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take in another policy and the door's certificates, both or nothing, and links that changed."""
         del arguments
-        evidence, before = Evidence(self._emit, operator(caller())), self._policy.current
+        evidence, before = Evidence(self._emit, operator(caller()), approver()), self._policy.current
         with evidence.of_refused_policies():
             policy = load_policy(self._config.policy)
         context = None if self._door is None else self._door_context()
@@ -415,6 +429,7 @@ class _Composition:
         self._policy.replace(policy)
         self._recording.set_policy(policy.digest)
         evidence.policy_changed(before, policy)
+        self._gate.granted(before.policy)
         return {"policy": policy.digest, "before": before.digest}
 
     async def _reserve(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -163,6 +163,11 @@ class OperatorCommand(Enum):
     KIT_CREATE = "kit-create"
     KIT_IMPORT = "kit-import"
     REALM_UPDATE = "realm-update"
+    KEY_READ = "key-read"
+    KEY_SUSPEND = "key-suspend"
+    KEY_REVOKE = "key-revoke"
+    AUDIT = "audit"
+    AUDIT_KEY = "audit-key"
 
 
 EVERY_COMMAND = "*"

@@ -318,7 +318,7 @@ def _sae_rule(name: str, meaning: str) -> Table:
 COMMANDS: Final[Mapping[OperatorCommand, str]] = {
     OperatorCommand.STATUS: "`skex hub status`, `skex kme status`; also `/health` and `/metrics`.",
     OperatorCommand.PENDING: "`skex operator pending`: what others asked for and nobody approved yet.",
-    OperatorCommand.POLICY: "`skex operator list`, `skex operator test`: who may ask for what, and why.",
+    OperatorCommand.POLICY: "The policy in force: `skex operator list`, `test`, `skex policy`.",
     OperatorCommand.APPROVE: "`skex operator approve`, `skex operator reject`: to be the second person for"
     " commands that one may ask for, too.",
     OperatorCommand.RELOAD: "`skex hub reload`, `skex kme reload`: take in the policy that is in its file.",
@@ -328,6 +328,11 @@ COMMANDS: Final[Mapping[OperatorCommand, str]] = {
     OperatorCommand.KIT_CREATE: "`skex kit create` at a hub: enrol a KME.",
     OperatorCommand.KIT_IMPORT: "`skex kit import` at a KME: enrol it with a hub.",
     OperatorCommand.REALM_UPDATE: "`skex hub update-realm`: serve another epoch of the realm.",
+    OperatorCommand.KEY_READ: "`skex key list`, `show` and `explain`: ids and facts, never keys.",
+    OperatorCommand.KEY_SUSPEND: "`skex key suspend`, `skex key resume`: let keys rest, at this end.",
+    OperatorCommand.KEY_REVOKE: "`skex key revoke`: end keys at both ends.",
+    OperatorCommand.AUDIT: "What the daemon remembers of its audit log's end, and sealing it now.",
+    OperatorCommand.AUDIT_KEY: "Take the key by which an auditor checks the seals.",
 }
 """What each command lets somebody do, for people."""
 ROLES: Final[Mapping[str, frozenset[OperatorCommand]]] = {
@@ -339,6 +344,7 @@ ROLES: Final[Mapping[str, frozenset[OperatorCommand]]] = {
             OperatorCommand.RESERVE,
             OperatorCommand.BLAME,
             OperatorCommand.BENCH,
+            OperatorCommand.KEY_READ,
         }
     ),
     "security-officer": frozenset(
@@ -353,10 +359,21 @@ ROLES: Final[Mapping[str, frozenset[OperatorCommand]]] = {
             OperatorCommand.KIT_CREATE,
             OperatorCommand.KIT_IMPORT,
             OperatorCommand.REALM_UPDATE,
+            OperatorCommand.KEY_READ,
+            OperatorCommand.KEY_SUSPEND,
+            OperatorCommand.KEY_REVOKE,
         }
     ),
     "auditor": frozenset(
-        {OperatorCommand.STATUS, OperatorCommand.PENDING, OperatorCommand.POLICY, OperatorCommand.BLAME}
+        {
+            OperatorCommand.STATUS,
+            OperatorCommand.PENDING,
+            OperatorCommand.POLICY,
+            OperatorCommand.BLAME,
+            OperatorCommand.KEY_READ,
+            OperatorCommand.AUDIT,
+            OperatorCommand.AUDIT_KEY,
+        }
     ),
 }
 """The roles that every policy has. Who keeps the daemon running makes no keys' trust, and who watches
@@ -369,6 +386,7 @@ DUAL: Final = frozenset(
         OperatorCommand.KIT_CREATE,
         OperatorCommand.KIT_IMPORT,
         OperatorCommand.REALM_UPDATE,
+        OperatorCommand.KEY_REVOKE,
     }
 )
 """Commands that can wait for a second person: they change something, and hand nothing out."""

@@ -261,8 +261,7 @@ def test_control_floor_is_read() -> None:
             'version = 1\n[[operator.dual]]\ncommands = ["status"]',
             (
                 'line 3: operator.dual[1].commands[1]: must be "*" or "reload" or "reserve" or "bench"'
-                ' or "kit-create"'
-                ' or "kit-import" or "realm-update", not \'status\''
+                ' or "kit-create" or "kit-import" or "realm-update" or "key-revoke", not \'status\''
             ),
         ),
         (
