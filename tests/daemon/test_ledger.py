@@ -123,6 +123,8 @@ def test_report_for_people_says_what_to_do_in_order(daemons: Network) -> None:
         "Rebuild south",
         "skex key revoke --peer",
         "Enrol these links anew",
+        "skex kit create north --replace -o hub-1-north.kit",
+        "skex kit import hub-1-north.kit --replace",
         "This holds if:",
     ]
     places = [text.find(one) for one in order]

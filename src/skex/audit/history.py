@@ -21,8 +21,10 @@ from skex.protocol.establishment import key_id
 
 TRAVEL_SECONDS: Final = 60.0
 """A batch is confirmed, or a share of it comes late, so long after its shares were sent at most."""
-MAKING_SECONDS: Final = 3600.0
-"""A link's material may be as much older than the record of its making: a large table takes its time."""
+SEED_SECONDS: Final = 60.0
+"""The seeds of a derived pad may be so much older than the record of their making."""
+TABLE_SECONDS: Final = 3600.0
+"""The same of a table: a large one takes its time."""
 _BATCHES: Final = {events.BATCH_CONFIRMED.name: "sender", events.BATCH_ESTABLISHED.name: "receiver"}
 
 
@@ -102,7 +104,7 @@ class Collected:
         link = replace(link, is_table=record.details.get("pad") == "table")
         if where is Where.HUB:
             # The KME cannot have had it before it was made.
-            begin = at - MAKING_SECONDS
+            begin = at - (TABLE_SECONDS if link.is_table else SEED_SECONDS)
             link = replace(
                 link, at_hub=replace(link.at_hub, begin=begin), at_kme=replace(link.at_kme, begin=begin)
             )

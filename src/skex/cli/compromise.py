@@ -306,7 +306,7 @@ def _steps(found: Assessment) -> Iterator[tuple[str, tuple[str, ...]]]:
     if found.renewals:
         yield (
             "Enrol these links anew, in this order: first the KMEs with the fewest shares left unknown.",
-            tuple(_renewal(one.kme, one.hub) for one in found.renewals),
+            tuple(line for one in found.renewals for line in _renewal(one.kme, one.hub)),
         )
     yield (
         "Check every log, and ask again with the logs from after the repair.",
@@ -314,9 +314,10 @@ def _steps(found: Assessment) -> Iterator[tuple[str, tuple[str, ...]]]:
     )
 
 
-def _renewal(kme: str, hub: str) -> str:
+def _renewal(kme: str, hub: str) -> tuple[str, str]:
     return (
-        f"skex kit create {kme} --replace --home HOME    # at {hub}; then skex kit import --replace at {kme}"
+        f"skex kit create {kme} --replace -o {hub}-{kme}.kit --home HOME    # at {hub}",
+        f"skex kit import {hub}-{kme}.kit --replace --home HOME    # at {kme}",
     )
 
 

@@ -23,7 +23,7 @@ from skex.audit.events import (
 )
 from skex.audit.exposure import ALWAYS, NEVER, Fate, Life, Where
 from skex.audit.fields import SYSTEM, Actor, ActorKind, Subject
-from skex.audit.history import MAKING_SECONDS, TRAVEL_SECONDS, Collected, Owner, seconds
+from skex.audit.history import SEED_SECONDS, TABLE_SECONDS, TRAVEL_SECONDS, Collected, Owner, seconds
 from skex.base.errors import LocalBug
 from skex.base.ids import BatchId, HubName, Incarnation, KmeName, LinkId, RealmName, SaeId
 from skex.daemon.evidence import PadWord
@@ -186,12 +186,12 @@ def test_material_lives_from_its_making_until_the_next_and_tables_are_known() ->
     second = logs.enrolment("h1", 2)
     third = logs.enrolment("a", 2)
     links = logs.collected.history().links
-    begin = first - MAKING_SECONDS
+    begin = first - TABLE_SECONDS
     assert links["01" * 8].is_table
     assert links["01" * 8].at_hub == Life(begin, second)
     assert links["01" * 8].at_kme == Life(begin, third)
     assert not links["02" * 8].is_table
-    assert links["02" * 8].at_kme == Life(second - MAKING_SECONDS, NEVER)
+    assert links["02" * 8].at_kme == Life(second - SEED_SECONDS, NEVER)
 
 
 def test_without_the_hubs_record_nobody_knows_since_when_there_was_material() -> None:
