@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
-from skex.base import codes, ids
+from skex.base import codes, ids, limits
 from skex.base.errors import Refused
 from skex.base.ids import HubName, KmeName, SaeId, kme_of
 from skex.policy import language, operators, schema
@@ -303,13 +304,23 @@ class KmePlace:
         )
         self._limits = _Compiled.of(policy, "kme.limit", KmeLimit, peers)
         self._benches = _Compiled.of(policy, "kme.bench", KmeBench, benches)
+        # Asked for every share that comes; a policy never changes, another takes its place.
+        remembering = lru_cache(maxsize=limits.POLICY_DECISIONS)
+        self._exchange = remembering(self._decide_exchange)
+        self._bounds_of = remembering(self._find_bounds)
 
     def may_exchange(self, peer: KmeName, direction: Direction) -> Decision:
         """Whether keys may be established with ``peer`` at all."""
+        return self._exchange(peer, direction)
+
+    def _decide_exchange(self, peer: KmeName, direction: Direction) -> Decision:
         return self._verdicts.decide(f"{direction.value} {peer}", peer, direction)
 
     def bounds(self, peer: KmeName, direction: Direction) -> KmeBounds:
         """The limits for keys with ``peer``."""
+        return self._bounds_of(peer, direction)
+
+    def _find_bounds(self, peer: KmeName, direction: Direction) -> KmeBounds:
         return KmeBounds(**_bounds("kme.limit", self._limits.matching(peer, direction)))
 
     def independence(self, peer: KmeName, direction: Direction) -> Floor:

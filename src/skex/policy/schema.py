@@ -246,8 +246,11 @@ def _hub_rule(name: str, meaning: str) -> Table:
 
 _MEGABYTE: Final = 1024 * 1024
 QUOTAS: Final = ("bytes_per_second", "bytes_burst", "requests_per_second", "requests_burst")
+# A batch costs its receiver half a millisecond for each hub, whatever becomes of it: what a pair may do
+# unless told otherwise leaves most of the receiver's time to others, and its burst is over in a second. A
+# batch may carry a hundred keys and more, so nobody who makes keys to use them comes near.
 PAIR_QUOTAS: Final[Mapping[Stream, tuple[int, int, int, int]]] = {
-    Stream.SHARES: (_MEGABYTE, 64 * _MEGABYTE, 500, 5000),
+    Stream.SHARES: (_MEGABYTE, 64 * _MEGABYTE, 100, 300),
     Stream.PEER_MESSAGES: (256 * 1024, 8 * _MEGABYTE, 200, 2000),
 }
 TOTAL_QUOTAS: Final[Mapping[Stream, tuple[int, int, int, int]]] = {

@@ -136,7 +136,7 @@ def test_strictest_quota_counts_and_unstated_numbers_have_their_default() -> Non
     assert bounds.bytes_per_second == Bound(10, "hub.pair_quota.small")
     assert bounds.requests_burst == Bound(50, "hub.pair_quota.all")
     assert bounds.bytes_burst == Bound(67_108_864, "default")
-    assert bounds.quota == Quota(Rate(10, 67_108_864), Rate(500, 50))
+    assert bounds.quota == Quota(Rate(10, 67_108_864), Rate(100, 50))
     assert hub.pair_quota(SITE_2, CENTRE, Stream.SHARES).bytes_per_second.value == 1000
 
 

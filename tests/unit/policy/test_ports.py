@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from skex.base import limits
 from skex.base.ids import Coordinate, HubName, Incarnation, KmeName
 from skex.policy.decisions import Decision
-from skex.policy.evaluate import Held, PolicySet
+from skex.policy.evaluate import Held, PolicySet, _Compiled
 from skex.policy.ports import (
     ActivePolicy,
     HubRelayPolicy,
@@ -18,6 +19,7 @@ from skex.policy.ports import (
     KmeBenchRules,
     SaePolicy,
 )
+from skex.policy.schema import PAIR_QUOTAS
 from skex.protocol.assignee import AssignPolicy
 from skex.protocol.bench import BenchRule
 from skex.protocol.hub import HubRelay, Reason, RefusedRequest, RelayPolicy, Request, Stream
@@ -107,6 +109,55 @@ def test_equal_question_is_decided_once_until_the_policy_changes() -> None:
     active.replace(policy(ALLOW_ALL))
     assert active.remembered("q", answer) == 2
     assert asked[1] is active.current
+
+
+def test_a_flood_of_shares_has_each_rule_of_the_receiver_matched_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    matched: list[object] = []
+    matching = _Compiled.matching
+
+    def counted(self: _Compiled[Any], *question: Any) -> Any:
+        matched.append(question)
+        return matching(self, *question)
+
+    entry, _ = admission(ALLOW_ALL)
+    monkeypatch.setattr(_Compiled, "matching", counted)
+    assert entry.has_room(SITE_1, batch(keys=1))
+    once = len(matched)
+    assert once > 0
+    for keys in range(2, 50):
+        assert entry.has_room(SITE_1, batch(keys=keys))
+    assert len(matched) == once
+
+
+def test_a_greedy_sender_at_the_default_quota_leaves_a_receiver_to_others() -> None:
+    active = ActivePolicy(policy(ALLOW_ALL))
+
+    class Pads:
+        def remaining(self, kme: KmeName) -> int:
+            del kme
+            return 10**12
+
+    relay = HubRelay(HubRelayPolicy(active), Pads(), b"realm")
+    for kme in (SITE_1, SITE_2, CENTRE):
+        relay.handle(KmeUp(kme, Incarnation(bytes(16))), 0.0)
+    context = batch(keys=1)
+
+    def relayed(sender: KmeName, counter: int, now: float) -> bool:
+        share = messages.Share(CENTRE, counter, context, bytes(16), bytes(context.secret_bytes))
+        effects = relay.handle(FromKme(sender, counter, share), now)
+        return any(isinstance(send.message, messages.Shared) for send in effects.send)
+
+    passed = 0
+    for tick in range(4000):  # a thousand a second for four seconds; every hundredth time somebody else asks
+        passed += relayed(SITE_1, tick, tick / 1000)
+        assert tick % 100 or relayed(SITE_2, tick, tick / 1000)
+    _, _, per_second, burst = PAIR_QUOTAS[Stream.SHARES]
+    assert passed == burst + 4 * per_second - 1
+    # Of five hubs, at half a millisecond a share: a burst is over in a second, then a quarter is taken.
+    assert 5 * 0.0005 * burst < 1
+    assert 5 * 0.0005 * per_second <= 0.25
 
 
 def test_floor_of_the_policy_is_what_the_relay_leaves_of_a_receivers_pad() -> None:
