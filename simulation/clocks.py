@@ -17,7 +17,7 @@ class MachineClock:
     """One machine's clocks. ``true`` is the world's time; until told otherwise both clocks show it.
 
     ``forward`` is by how many seconds the wall clock was ever set ahead, all steps together. ``lost`` is
-    how much time the store cannot know of: between two looks at the wall clock that was set back.
+    how much time the store cannot know of: while nothing ran, and the wall clock was set back.
     """
 
     def __init__(self, true: Callable[[], float]) -> None:
@@ -59,10 +59,11 @@ class MachineClock:
         """When the store looked at the wall clock last, and how far that was ahead of the world's time."""
         return self._seen
 
-    def look(self) -> None:
-        """The store looks at the wall clock: of the time since it misses what the clock was set back."""
+    def look(self, *, runs: bool = False) -> None:
+        """The store looks at the clocks; at a start it misses what the wall clock was set back."""
         (when, ahead), now = self._seen, self.true()
-        self.lost += min(now - when, max(0.0, ahead - self._ahead))
+        if not runs:
+            self.lost += min(now - when, max(0.0, ahead - self._ahead))
         self._seen = (now, self._ahead)
 
     def look_back(self, seen: tuple[float, float]) -> None:

@@ -50,7 +50,7 @@ class StoreLiedError(RuleBrokenError):
 
 
 class Home(ABC, Generic[StoreT, MemoryT]):
-    """One store. ``memory`` is the model, ``links`` what must be enrolled; ``wall`` the machine's clock."""
+    """One store. ``memory`` is the model, ``links`` what must be enrolled; ``wall``, ``boot`` its clocks."""
 
     memory: MemoryT
 
@@ -61,6 +61,8 @@ class Home(ABC, Generic[StoreT, MemoryT]):
         disk: Disk,
         entropy: Callable[[int], bytes],
         wall: Callable[[], int],
+        *,
+        boot: Callable[[], float],
     ) -> None:
         self.name = name
         self.realm = realm
@@ -69,6 +71,7 @@ class Home(ABC, Generic[StoreT, MemoryT]):
         self.recovered: tuple[Change, ...] = ()
         self._entropy = entropy
         self._wall = wall
+        self._boot = boot
         self._uncertain: tuple[Change, ...] | None = None
         self._store: StoreT | None = None
         # A world that ends, also with the interpreter, ends its processes first. A store that was left
@@ -232,7 +235,7 @@ class KmeHome(Home[KmeStore, KmeMemory]):
         )
 
     def _open(self, path: str) -> KmeStore:
-        return KmeStore.open(path, Secret(_MASTER), self._entropy, self._wall, vfs=vfs.NAME)
+        return KmeStore.open(path, Secret(_MASTER), self._entropy, self._wall, boot=self._boot, vfs=vfs.NAME)
 
     def _apply(self, changes: Sequence[Change]) -> None:
         self.memory.commit(changes, float(self._wall()))

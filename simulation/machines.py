@@ -394,7 +394,7 @@ class Machine:
         except StoreFault as fault:
             raise ProcessDiedError(self) from fault
         self.store_disk.keep_power()
-        self.clock.look()
+        self.clock.look(runs=True)
         self.watch.committed(self, changes)
 
     def look_up(self, link_id: LinkId) -> LinkProfile:
@@ -493,7 +493,7 @@ class SimHub(Machine):
     def __init__(self, name: HubName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         super().__init__(name, realm, chance, clock)
         entropy = chance.fork("store").randbytes
-        self._home = HubHome(name, realm, self.store_disk, entropy, self.clock.wall)
+        self._home = HubHome(name, realm, self.store_disk, entropy, self.clock.wall, boot=self.now)
         self.lie: Lie | None = None
         self.plot: Plotting | None = None
         self.told: Counter[str] = Counter()
@@ -626,7 +626,7 @@ class SimKme(Machine):
     def __init__(self, name: KmeName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         super().__init__(name, realm, chance, clock)
         entropy = chance.fork("store").randbytes
-        self._home = KmeHome(name, realm, self.store_disk, entropy, self.clock.wall)
+        self._home = KmeHome(name, realm, self.store_disk, entropy, self.clock.wall, boot=self.now)
         self.heard: deque[kme.KmeNotice] = deque()
         self.rollbacks_seen = 0
         self.core: kme.KmeCore
@@ -680,7 +680,7 @@ class SimKme(Machine):
 
     def accepts_hubs(self, sender: KmeName, hubs: Sequence[HubAttributes], threshold: int) -> bool:
         """As ``Admission`` says."""
-        return bool(sender) and threshold <= len(hubs)
+        return bool(sender and threshold and hubs)
 
     def has_room(self, sender: KmeName, context: CompactContext) -> bool:
         """There is always room."""

@@ -120,6 +120,8 @@ class World:
         self.plot = Plot(self.chance.fork("plot"), self.realm, list(self.hubs)[HUBS - self.scenario.liars :])
         self._cast()
         for one in self.kmes.values():
+            if one.boots is not None:
+                one.home.die()  # who enrolled it was another process, without the daemon's clock
             self.start_kme(one)
 
     def clock(self) -> float:

@@ -92,7 +92,7 @@ async def run_kme(
     with Ending() as ending, locked(config.home):
         master = read_master_key(config.home)
         path = str(config.home / STORE_FILE)
-        store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds)
+        store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds, boot=clock.now)
         master.wipe()
         with closing(store.close), closing(store.scrub), audited_run(config, store) as audit:
             composition = _Composition(config, store, audit, ending)

@@ -25,7 +25,7 @@ from skex.store.batches import Batches, KeptBatch
 from skex.store.benches import Benches, KeptEvidence
 from skex.store.database import Database, StoreKind
 from skex.store.histories import Histories
-from skex.store.moments import Moments, Wall
+from skex.store.moments import Boot, Moments, Wall
 from skex.store.opened import OpenedStore, create, open_sealed
 from skex.store.peers import Peers
 from skex.store.sealing import Entropy, Sealer
@@ -36,10 +36,10 @@ from skex.wire.realm import Realm
 class KmeStore(OpenedStore):
     """An open KME's store. ``wall`` is its port to the wall clock; ``now`` the machines' boot-time clock."""
 
-    def __init__(self, database: Database, sealer: Sealer, wall: Wall) -> None:
+    def __init__(self, database: Database, sealer: Sealer, wall: Wall, boot: Boot | None = None) -> None:
         super().__init__(database, sealer)
         self._wall = wall
-        self._moments = Moments(database)
+        self._moments = Moments(database, boot)
         self._batches = Batches(database, sealer)
         self._assignments = Assignments(database, self._batches)
         self._peers = Peers(database, sealer)
@@ -80,16 +80,24 @@ class KmeStore(OpenedStore):
 
     @classmethod
     def open(
-        cls, path: str, master: Secret, entropy: Entropy, wall: Wall, *, vfs: str | None = None
+        cls,
+        path: str,
+        master: Secret,
+        entropy: Entropy,
+        wall: Wall,
+        *,
+        boot: Boot | None = None,
+        vfs: str | None = None,
     ) -> KmeStore:
         """An existing store, migrated to this version.
 
-        Raises ``StoreFault``: store-wrong-key, store-newer, store-foreign, store-corrupt, store-locked,
-        store-read-only, store-full, store-io. Nothing is damaged then.
+        A daemon gives its boot-time clock: while it runs everything grows old though the wall clock is
+        set back. Raises ``StoreFault``: store-wrong-key, store-newer, store-foreign, store-corrupt,
+        store-locked, store-read-only, store-full, store-io. Nothing is damaged then.
         """
         database, sealer = open_sealed(path, StoreKind.KME, master, entropy, vfs=vfs)
         with database.closed_on_error():
-            return cls(database, sealer, wall)
+            return cls(database, sealer, wall, boot)
 
     # ── committing ──────────────────────────────────────────────────────────────────────────────
     def commit(self, sets: Sequence[Sequence[Change]]) -> None:

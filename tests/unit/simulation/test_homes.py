@@ -22,7 +22,9 @@ ACCEPTED = RealmAccepted(1, REALM.to_bytes())
 
 
 def a_home(seed: int) -> KmeHome:
-    return KmeHome("north", REALM, Disk(seed), Chance(seed).randbytes, lambda: 1_700_001_000)
+    return KmeHome(
+        "north", REALM, Disk(seed), Chance(seed).randbytes, lambda: 1_700_001_000, boot=lambda: 1000.0
+    )
 
 
 @pytest.mark.parametrize("calls", range(1, 8))
