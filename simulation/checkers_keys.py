@@ -463,7 +463,10 @@ def purpose_of(books: Books, sender: KmeName, batch: BatchId) -> Purpose | None:
 
 
 class Witnessed(Checker):
-    """Counts the hubs of one start that showed no rollback, and none of which showed one before."""
+    """Counts the hubs of one start that showed no rollback, without those that showed one.
+
+    Once they were enough, the word of a hub alone takes nothing back: it may lie.
+    """
 
     name = "witnessed"
     rule = "4.7: after a start a KME delivers nothing until at least k hubs showed no rollback"
@@ -472,11 +475,13 @@ class Witnessed(Checker):
         self._least = books.realm.threshold
         self._witnesses: dict[Machine, set[HubName]] = {}
         self._accusers: dict[Machine, set[HubName]] = {}
+        self._shown: set[Machine] = set()
 
     def started(self, machine: Machine) -> None:
         """Nobody has said anything yet."""
         self._witnesses[machine] = set()
         self._accusers[machine] = set()
+        self._shown.discard(machine)
 
     def asked(self, one: SimKme, event: kme.KmeEvent) -> None:
         """A preface is done, or shows a rollback; a link that is enrolled again has no past."""
@@ -492,11 +497,14 @@ class Witnessed(Checker):
                 accusers.discard(hub)
             case _:
                 pass
+        if len(witnesses) >= self._least:
+            self._shown.add(one)
 
     def committed(self, machine: Machine, changes: Iterable[Change]) -> None:
         """Deliveries at either end need them."""
         for change in changes:
-            if isinstance(change, KeysDelivered):
+            if isinstance(change, RollbackFound):
+                self._shown.discard(machine)
+            if isinstance(change, KeysDelivered) and machine not in self._shown:
                 witnesses = self._witnesses.get(machine, set())
-                if len(witnesses) < self._least:
-                    self.broken(f"{machine.name} delivers, and only {sorted(witnesses)} vouch for it")
+                self.broken(f"{machine.label} delivers, and only {sorted(witnesses)} vouch for it")

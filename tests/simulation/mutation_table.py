@@ -159,7 +159,7 @@ PLANTED: Final = (
     Planted(mutations.minority_votes_an_epoch_in, "colluders", "realm-by-k", 1500),
     Planted(mutations.one_accuser_believed, "colluders", "rollback-by-k", 1500),
     Planted(mutations.failed_sync_built_upon, "worn disks", "store-keeps", 900, 5),
-    Planted(mutations.word_of_hubs_ignored, "clones", "witnessed", 1500),
+    Planted(mutations.word_of_hubs_ignored, "restores", "restored-rests", 2600),
     Planted(mutations.revoked_at_the_peer_only, "restores", "restored-rests", 2000),
     Planted(mutations.age_by_the_wall_clock, "clocks", "keys-age", 2000),
     Planted(mutations.boot_clock_stored, "clocks", "keys-age", 2000),

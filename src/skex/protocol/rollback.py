@@ -215,6 +215,7 @@ class RollbackWatch:
             case LinkRenewed(hub, link_id):
                 self._links[hub] = link_id
                 self._accusers.discard(hub)
+                self._witnesses.discard(hub)
             case RealmsChanged(realms):
                 self._realm = self._realm if realms is None else realms.current
             case Settled():

@@ -240,6 +240,18 @@ def test_renewed_link_forgets_what_was_said_about_the_old_one() -> None:
     assert start.accuse(1).persist[0] == LinkFrozen(link_id(77), ROLLBACK)
 
 
+def test_renewed_link_vouches_for_nothing_before_its_own_first_preface() -> None:
+    """What its hub once said in favour of the old link went with what it said against it later."""
+    start = Start(5, 3)
+    start.agree(1)
+    start.accuse(1)
+    start.handle(LinkRenewed(hub_name(1), link_id(77)))
+    start.agree(2, 3)
+    assert not start.watch.may_deliver
+    start.agree(1)
+    assert start.watch.may_deliver
+
+
 # ── own evidence ────────────────────────────────────────────────────────────────────────────────
 def test_own_contradiction_revokes_everything_at_once() -> None:
     start = Start(5, 3)
