@@ -11,7 +11,7 @@ from skex.base import limits
 from skex.base.ids import HubName
 from skex.cli import values
 from skex.cli.admin import ask, told_pending
-from skex.cli.common import Verb, result, table, talk
+from skex.cli.common import Verb, duration, result, table, talk
 from skex.cli.homes import running_kme
 
 _COLUMNS: Final = ("hub", "in time", "late", "missing", "wrong", "suspected", "used")
@@ -92,7 +92,7 @@ def used_word(one: dict[str, Any]) -> str:
     if one["out"]:
         entry = next(entry for entry in one["bench"] if entry["peer"] is None)
         left = entry["seconds_left"]
-        return "no, by command" if left is None else f"no, for {left} s"
+        return "no, by command" if left is None else f"no, for {duration(left)}"
     benched = sorted(entry["peer"] for entry in one["bench"] if entry["benched"])
     if benched:
         shown = ", ".join(benched[:3]) + (", …" if len(benched) > len(benched[:3]) else "")

@@ -84,6 +84,14 @@ def table(rows: Sequence[Sequence[object]], *, indent: int = 0) -> str:
     return "\n".join(" " * indent + line.rstrip() for line in lines)
 
 
+def duration(seconds: float) -> str:
+    """A time for people: two digits suffice."""
+    for unit, length in (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
 @contextlib.contextmanager
 def progress(total: int, label: str) -> Iterator[Callable[[int], None]]:
     """A bar on stderr for long work; nothing with ``--json``, or where nobody watches."""

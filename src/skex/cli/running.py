@@ -12,7 +12,7 @@ from skex.base.ids import KmeName
 from skex.cli import values
 from skex.cli.admin import ask, told_pending
 from skex.cli.blame import used_word
-from skex.cli.common import Verb, result, table, talk
+from skex.cli.common import Verb, duration, result, table, talk
 from skex.cli.homes import hub_config, kme_config, running_hub, running_kme
 from skex.runtime import logs
 
@@ -147,24 +147,16 @@ def _pads(pads: dict[str, Any] | None) -> tuple[str, str, str]:
     to_hub, to_kme = (f"{_bytes(one['left_bytes'])} ({one['left_percent']:.0f} %)" for one in both)
     known = [one["days_left"] for one in both if one["days_left"] is not None]
     if known:
-        lasts = _duration(min(known) * 86_400)
+        lasts = duration(min(known) * 86_400)
     else:
         lasts = "unused" if all(one["bytes_per_day"] == 0 for one in both) else "unknown yet"
     return to_hub, to_kme, f"LOW: {lasts}" if any(one["low"] for one in both) else lasts
 
 
 def _reserve_row(one: dict[str, Any]) -> tuple[Any, ...]:
-    lasts = "-" if one["seconds_left"] is None else _duration(one["seconds_left"])
+    lasts = "-" if one["seconds_left"] is None else duration(one["seconds_left"])
     counts = [one[name] for name in ("peer", "key_bytes", "keys", "low", "high", "failures", "health")]
     return (*counts, f"{one['taken_per_second']:.1f}", lasts)
-
-
-def _duration(seconds: float) -> str:
-    """A time for people: two digits suffice."""
-    for unit, length in (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def _awaiting(answer: dict[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from skex.policy.names import ANY, GROUP, Names, matches
 from skex.policy.rules import (
     Direction,
     HubRule,
+    KmeBench,
     KmeLimit,
     KmeRule,
     OperatorDual,
@@ -209,6 +210,8 @@ class _Reviewer:
             )
         if isinstance(rule, KmeLimit):
             yield from self._beyond_the_realm(rule)
+        if isinstance(rule, KmeBench):
+            yield from self._unknown_hubs(rule)
 
     def _never_matches(self, rule: Rule) -> str:
         opened, own = self._reaches.groups.opened, self._known.own
@@ -221,7 +224,7 @@ class _Reviewer:
             return "" if ANY in name else f"{name} establishes no keys with itself"
         if own is None:
             return ""
-        if isinstance(rule, KmeRule | KmeLimit) and opened(rule.peers) == {own}:
+        if isinstance(rule, KmeRule | KmeLimit | KmeBench) and opened(rule.peers) == {own}:
             return f"{own} establishes no keys with itself"
         if isinstance(rule, SaeRule | SaeLimit):
             if not any(matches(_kme_part(one), own) for one in opened(rule.local)):
@@ -239,7 +242,7 @@ class _Reviewer:
             patterns |= rule.from_ | rule.to
         elif isinstance(rule, TotalQuota):
             patterns |= rule.to
-        elif isinstance(rule, KmeRule | KmeLimit):
+        elif isinstance(rule, KmeRule | KmeLimit | KmeBench):
             patterns |= rule.peers
         elif isinstance(rule, SaeRule | SaeLimit):
             patterns |= rule.local | rule.remote
@@ -252,6 +255,16 @@ class _Reviewer:
                 yield _remark(
                     rule, Oddity.UNKNOWN_NAME, f"no KME {name} is known{nearest(name, sorted(known))}"
                 )
+
+    def _unknown_hubs(self, rule: KmeBench) -> Iterator[Remark]:
+        realm = self._known.realm
+        if realm is None:
+            return
+        known = sorted(hub.name for hub in realm.active_hubs)
+        for name in sorted(rule.hubs):
+            if not any(matches(name, one) for one in known):
+                hint = "" if ANY in name else nearest(name, known)
+                yield _remark(rule, Oddity.UNKNOWN_NAME, f"{realm.name} has no hub {name}{hint}")
 
     def _beyond_the_realm(self, rule: KmeLimit) -> Iterator[Remark]:
         realm = self._known.realm

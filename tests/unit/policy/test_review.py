@@ -363,3 +363,25 @@ def test_very_many_rules_are_not_compared_and_that_is_said(monkeypatch: pytest.M
 
 def test_every_oddity_has_a_word_of_its_own() -> None:
     assert len({one.value for one in Oddity}) == len(Oddity)
+
+
+def test_benches_of_hubs_and_peers_that_nobody_has_are_remarked_on() -> None:
+    text = """
+        [[kme.bench]]
+        id = "b"
+        hubs = ["hub-1", "hub-*", "hubb-2", "far-*"]
+        peers = ["site-1", "site-9"]
+        wrong_shares = 3
+        """
+    assert texts(text) == []
+    known = Known(kmes=KMES.kmes, realm=make_realm(3, 2))
+    assert [one.partition(": ")[2] for one in texts(text, known)] == [
+        'no KME site-9 is known; did you mean "site-1"?',
+        "testbed has no hub far-*",
+        'testbed has no hub hubb-2; did you mean "hub-2"?',
+    ]
+
+
+def test_bench_for_batches_with_oneself_never_matches() -> None:
+    text = '[[kme.bench]]\nid = "b"\npeers = ["north"]\nwrong_shares = 3'
+    assert odd(text, NORTH) == [("never-matches", "kme.bench.b")]
