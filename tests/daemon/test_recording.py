@@ -14,11 +14,13 @@ from skex.audit.fields import NETWORK, Actor
 from skex.audit.log import Audit
 from skex.base import codes, limits
 from skex.base.errors import SkexError, StoreFault
-from skex.base.ids import SaeId
+from skex.base.ids import LinkId, SaeId
 from skex.base.secret import Secret
-from skex.daemon import recording
+from skex.daemon import record, recording
+from skex.daemon.hub import HubDaemon
 from skex.daemon.recording import RecordedKeys, Recording
 from skex.keys.api import DeliveredKey, KeyService, Requirements
+from skex.protocol.session import RolledBack
 
 CALLER, SLAVE = SaeId("a@north"), SaeId("b@south")
 
@@ -58,6 +60,52 @@ class Keys:
         return (DeliveredKey(uuid.UUID(int=1), self.secret, cast("Any", None), cast("Any", None)),)
 
     take_by_id = take_new
+
+
+def test_an_alarm_that_was_recorded_is_written_and_one_that_cannot_be_is_no_success() -> None:
+    async def run() -> None:
+        log = Log()
+        recorded = Recording(cast("Audit", log), lambda _: None)
+        recorded.start()
+        alarm = record.rollback_of(LinkId(bytes(8)))
+        await recorded.record(alarm)
+        assert log.written == [alarm]
+        log.failure = StoreFault(codes.AUDIT_IO, "full")
+        with pytest.raises(StoreFault):
+            await recorded.record(alarm)
+        await recorded.stop()
+
+    asyncio.run(run())
+
+
+def test_a_hub_goes_on_behind_its_rollback_alarm_only() -> None:
+    alarms: list[Event] = []
+    went_on: list[bool] = []
+
+    async def run() -> None:
+        begun, written = asyncio.Event(), asyncio.Event()
+
+        async def recorded(event: Event) -> None:
+            alarms.append(event)
+            begun.set()
+            await written.wait()
+
+        hub = object.__new__(HubDaemon)
+        hub._recorded = recorded
+
+        async def preface() -> None:
+            await hub.rolled_back(cast("Any", None), RolledBack(LinkId(bytes(8)), (0, 0, 0), (0, 0, 1)))
+            went_on.append(True)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(preface())
+            await begun.wait()
+            assert not went_on
+            written.set()
+
+    asyncio.run(run())
+    assert went_on
+    assert [one.kind.name for one in alarms] == ["rollback-noticed"]
 
 
 def test_keys_go_out_behind_their_record_and_not_at_all_without_it() -> None:

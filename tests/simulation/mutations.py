@@ -222,14 +222,22 @@ def two_shares_from_one_hub(patch: Patch) -> None:
 
 
 def own_threshold_believed(patch: Patch) -> None:
-    """The threshold is taken from the message instead of the receiver's own realm file."""
+    """The threshold is taken from the message instead of the receiver's own realm file.
+
+    Nor is it counted who stands behind the hubs that it names, which would be too few.
+    """
     expand = establishment.expand
 
     def gullible(compact: Any, realm: Any, **names: Any) -> Any:
         context = expand(replace(compact, threshold=realm.threshold), realm, **names)
         return replace(context, compact=compact)
 
+    def everybody(hubs: Any, realm: Any) -> Any:
+        del hubs
+        return tuple(hub.attributes for hub in realm.hubs)
+
     patch.setattr(establishment, "expand", gullible)
+    patch.setattr(establishment, "attributes_of", everybody)
 
 
 def two_element_tag(patch: Patch) -> None:

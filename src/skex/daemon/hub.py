@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from skex.audit.events import Event
 from skex.base import codes, limits
 from skex.base.errors import ErrorCode, PeerFault, Refused, SkexError, StoreFault
 from skex.base.ids import Direction, HubName, KmeName, LinkId
@@ -151,13 +152,18 @@ class HubDaemon:
         pads: FileSystem,
         sealing: PadSealing,
         emit: record.Emit,
+        recorded: Callable[[Event], Awaitable[None]],
         low_pads: Thresholds,
         failed: Callable[[BaseException], None],
         connections_max: int = CONNECTIONS,
         why: Callable[[hub.RefusedRequest], Decision | None] = lambda _notice: None,
     ) -> None:
-        """``why`` is what policy decided of a request that was just refused, for the audit log."""
+        """``why`` is what policy decided of a request that was just refused, for the audit log.
+
+        ``recorded`` writes an event and returns once it is durable.
+        """
         self._why = why
+        self._recorded = recorded
         self.name = name
         self.metrics = HubMetrics()
         self._connections_max = _affordable(connections_max)
@@ -295,10 +301,13 @@ class HubDaemon:
             self._do(traffic.AnsweredByKme(self._name_of(shell), token, refusal))
 
     async def rolled_back(self, shell: LinkShell, notice: RolledBack) -> None:
-        """A KME saw this hub further than it is: marks only rise, so an alarm is all there is to do."""
+        """A KME saw this hub further than it is: marks only rise, so an alarm is all there is to do.
+
+        It is durable before the preface goes on: once marks have risen, nobody would see it again.
+        """
         del shell
         _log.error("this hub was rolled back", extra={"link": notice.link_id.hex()})
-        self._emit(record.rollback_of(notice.link_id))
+        await self._recorded(record.rollback_of(notice.link_id))
 
     def pad_refused(self, shell: LinkShell, notice: PadRefused) -> None:
         """No pad is left towards a KME."""

@@ -78,6 +78,11 @@ class Recording:
         """Return once everything emitted so far is written. Raises ``StoreFault`` (audit-io)."""
         await self._committer.durable(())
 
+    async def record(self, event: Event) -> None:
+        """Record an event, and return once it is written. Raises ``StoreFault`` (audit-io)."""
+        self.emit(event)
+        await self.durable()
+
     @asynccontextmanager
     async def on_medium(self) -> AsyncIterator[None]:
         """What is emitted within is written when the block ends, however it ends."""

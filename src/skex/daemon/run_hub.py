@@ -94,6 +94,7 @@ async def _run(
         pads=DiskFileSystem(config.home / PADS_DIRECTORY),
         sealing=store.sealer,
         emit=recording.emit,
+        recorded=recording.record,
         low_pads=config.low_pads,
         failed=ending.failed,
         connections_max=config.connections_max,
