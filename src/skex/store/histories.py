@@ -49,15 +49,13 @@ class Histories:
         """Keys that are here, or that somebody here has, are revoked; erasing is another change."""
         for number, bits, left in self._rows(change.role, change.peer, change.keys):
             known = self._bits_of(number, _REVOKED)
-            lesser = sum(
-                bits for reason, bits in known.items() if not RevokeReason(int(reason)).is_compromise
-            )
             had = left
-            for taken in self._bits_of(number, _DELIVERED).values():
-                had |= taken
+            if change.reason is not RevokeReason.ROLLBACK:  # which is about keys that nobody has
+                had |= _union(self._bits_of(number, _DELIVERED))
             doomed = bits & had & ~_union(known)
             if change.reason.is_compromise:
-                worse = bits & lesser
+                lesser = {what: one for what, one in known.items() if not _is_compromise(what)}
+                worse = bits & _union(lesser)
                 self._remove(number, _REVOKED, worse)
                 doomed |= worse
             self._add(number, _REVOKED, str(int(change.reason)), doomed, moment)
@@ -208,6 +206,10 @@ class Histories:
 
 
 _BATCH: Final = "SELECT id, role, peer, batch, context, hubs, claim, expires, left_keys, assigned FROM batch"
+
+
+def _is_compromise(what: str) -> bool:
+    return RevokeReason(int(what)).is_compromise
 
 
 def _union(known: dict[str, int]) -> int:
