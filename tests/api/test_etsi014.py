@@ -37,7 +37,18 @@ def test_master_and_slave_get_the_same_key_by_get(sites: Sites) -> None:
     (key_id,) = ids(made)
     taken = sites.b.knock(SLAVE, f"{DEC}?key_ID={key_id}")
     assert taken.json == made.json
-    assert set(made.json) == {"keys"}
+    assert set(made.json) == {"keys", "key_container_extension"}
+    assert made.json["key_container_extension"] == {
+        "skex_claim": {
+            "class": "computational",
+            "threshold": 3,
+            "effective_threshold": 2,
+            "margin": 0,
+            "randomness": "system",
+            "enrolment": "carried-in-clear",
+        },
+        "skex_cryptoperiod": {"lifetime_seconds": 86_400, "use_seconds": 3600, "uses": 1000},
+    }
     assert set(made.json["keys"][0]) == {"key_ID", "key"}
     assert len(base64.b64decode(made.json["keys"][0]["key"], validate=True)) == 32
     assert str(uuid.UUID(key_id)) == key_id

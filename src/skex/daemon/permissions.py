@@ -106,6 +106,9 @@ class KeyPermissions:
             lifetime=lifetime if asked.lifetime is None else min(lifetime, asked.lifetime),
             minimum_threshold=max(int(bounds.minimum_threshold.value), asked.minimum_threshold or 1),
             claim_class=claim if asked.claim_class is None else min(claim, asked.claim_class),
+            minimum_effective_threshold=max(
+                int(bounds.minimum_effective_threshold.value), asked.minimum_effective_threshold or 1
+            ),
         )
 
     def threshold_floor(self, peer_name: KmeName) -> int:

@@ -68,13 +68,15 @@ class DeliveredKey:
 class Requirements:
     """What a caller demands beyond the policy's own demands; None leaves it to the policy.
 
-    ``purpose`` is a label of at most 32 printable ASCII characters; ``lifetime`` is in seconds.
+    ``purpose`` is a label of at most 32 printable ASCII characters; ``lifetime`` is in seconds. Both
+    thresholds are the least that will do, ``claim_class`` the weakest class.
     """
 
     purpose: str = "any"
     lifetime: int | None = None
     minimum_threshold: int | None = None
     claim_class: ClaimClass | None = None
+    minimum_effective_threshold: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

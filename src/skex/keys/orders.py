@@ -17,12 +17,15 @@ class Kind:
     key_bytes: int
     minimum_threshold: int | None = None
     claim_class: ClaimClass | None = None
+    minimum_effective_threshold: int | None = None
 
     def admits(self, claim: KeyClaim) -> bool:
         """Whether keys with this claim will do."""
-        threshold, wanted = self.minimum_threshold, self.claim_class
-        return (threshold is None or claim.threshold >= threshold) and (
-            wanted is None or claim.claim_class <= wanted
+        threshold, effective = self.minimum_threshold, self.minimum_effective_threshold
+        return (
+            (threshold is None or claim.threshold >= threshold)
+            and (effective is None or claim.effective_threshold >= effective)
+            and (self.claim_class is None or claim.claim_class <= self.claim_class)
         )
 
 

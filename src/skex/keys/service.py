@@ -285,7 +285,13 @@ class Keys:
         demands = self.policy.demands(target, asked)
         most = self.policy.cryptoperiod(caller, slaves, new=True).lifetime
         lifetime = min(usual, most, usual if demands.lifetime is None else demands.lifetime)
-        kind = Kind(target, key_bytes, demands.minimum_threshold, demands.claim_class)
+        kind = Kind(
+            target,
+            key_bytes,
+            demands.minimum_threshold,
+            demands.claim_class,
+            demands.minimum_effective_threshold,
+        )
         return Pair(kind, caller, tuple(sorted(slaves)), asked.purpose, lifetime)
 
     async def _make(self, order: _Order) -> _Given:

@@ -6,15 +6,17 @@ HTTP, TLS or how keys come about.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import assert_never
 
 from skex.base import codes
-from skex.base.errors import DeliveryFault
+from skex.base.errors import DeliveryFault, Refused
 from skex.base.ids import SaeId
 from skex.delivery.etsi014 import models
 from skex.delivery.etsi014.answers import OK, Answer
-from skex.delivery.etsi014.extensions import SUPPORTED, Extension, requirements
+from skex.delivery.etsi014.extensions import SUPPORTED, Extension, requirements, unknown, wishes
 from skex.delivery.etsi014.models import Call, KeyIds, KeyRequest, Operation
 from skex.keys.api import DeliveredKey, KeyService
 
@@ -40,11 +42,11 @@ class Handlers:
             case Operation.STATUS:
                 return None
             case Operation.ENC_KEYS:
-                return (
-                    models.parse_key_request_body(body)
-                    if posted
-                    else models.parse_key_request_query(call.query)
-                )
+                if not posted:
+                    return models.parse_key_request_query(call.query)
+                request = models.parse_key_request_body(body)
+                ignored = (*request.ignored, *unknown(request.optional, self._supported))
+                return replace(request, ignored=ignored)
             case Operation.DEC_KEYS:
                 return models.parse_key_ids_body(body) if posted else models.parse_key_ids_query(call.query)
             case _:
@@ -75,8 +77,27 @@ class Handlers:
         key_bytes = request.key_bytes
         if key_bytes is None:
             key_bytes = (await self._service.status(caller, slave)).key_bytes
-        return await self._service.take_new(caller, slaves, request.number, key_bytes, demands)
+        wanted = wishes(demands, request.optional, self._supported)
+        try:
+            if wanted != demands:
+                with _unless_unmet():
+                    return await self._service.take_new(caller, slaves, request.number, key_bytes, wanted)
+            return await self._service.take_new(caller, slaves, request.number, key_bytes, demands)
+        except Refused as refused:
+            if refused.code is codes.REQUIREMENTS_UNMET and request.mandatory:
+                raise DeliveryFault(codes.DOOR_EXTENSION_UNMET) from refused
+            raise
 
 
 def _container(keys: tuple[DeliveredKey, ...]) -> Answer:
     return Answer(OK, models.render_keys(keys), keys=len(keys))
+
+
+@contextmanager
+def _unless_unmet() -> Iterator[None]:
+    """Go on where only what was optional cannot be met, or is not allowed."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.code not in {codes.REQUIREMENTS_UNMET, codes.NOT_AUTHORISED}:
+            raise

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, unquote
 from skex.base import codes, limits
 from skex.base.errors import DeliveryFault
 from skex.delivery.etsi014 import strictjson
+from skex.delivery.etsi014.extensions import said_of
 from skex.delivery.etsi014.strictjson import Json
 from skex.keys.api import DeliveredKey, PairStatus
 
@@ -65,13 +66,15 @@ class Call:
 class KeyRequest:
     """Clause 6.2, checked for form. ``key_bytes`` None means the default size.
 
-    ``mandatory`` holds the extensions' names and values, ``ignored`` the names that have no effect.
+    ``mandatory`` and ``optional`` hold extensions' names and values, ``ignored`` other names that have no
+    effect.
     """
 
     number: int = 1
     key_bytes: int | None = None
     additional: tuple[str, ...] = ()
     mandatory: tuple[tuple[str, Json], ...] = ()
+    optional: tuple[tuple[str, Json], ...] = ()
     ignored: tuple[str, ...] = ()
 
 
@@ -142,13 +145,13 @@ def parse_key_request_body(body: bytes) -> KeyRequest:
         raise _bad("the key request is not a JSON object")
     # Clients write null for a member that they leave out.
     given = {name: member for name, member in value.items() if member is not None}
-    optional = _extensions(given, "extension_optional")
     return KeyRequest(
         number=_integer(given, "number", default=1),
         key_bytes=_key_bytes(_integer(given, "size", default=0)) if "size" in given else None,
         additional=_additional(given),
         mandatory=_extensions(given, "extension_mandatory"),
-        ignored=(*_others(value, _KEY_REQUEST), *(name for name, _ in optional)),
+        optional=_extensions(given, "extension_optional"),
+        ignored=_others(value, _KEY_REQUEST),
     )
 
 
@@ -288,16 +291,21 @@ def render_status(status: PairStatus) -> bytes:
 
 
 def render_keys(keys: Sequence[DeliveredKey]) -> bytes:
-    """Clause 6.3; the keys are wiped, whatever happens. The rendered bytes are all that is left."""
+    """Clause 6.3; the keys are wiped, whatever happens. The rendered bytes are all that is left.
+
+    What holds for every key stands once, in the container's extension; otherwise each key has its own.
+    """
     try:
-        return _render(
-            {
-                "keys": [
-                    {"key_ID": str(one.key_id), "key": base64.b64encode(one.key.expose()).decode("ascii")}
-                    for one in keys
-                ]
+        alike = len({(one.claim, one.period) for one in keys}) == 1
+        rendered = []
+        for one in keys:
+            key: dict[str, object] = {
+                "key_ID": str(one.key_id),
+                "key": base64.b64encode(one.key.expose()).decode("ascii"),
             }
-        )
+            rendered.append(key if alike else {**key, "key_extension": said_of(one)})
+        container = {"key_container_extension": said_of(keys[0])} if alike else {}
+        return _render({"keys": rendered, **container})
     finally:
         for one in keys:
             one.key.wipe()

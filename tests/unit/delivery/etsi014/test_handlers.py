@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 
 from skex.base import codes
-from skex.base.errors import DeliveryFault, LocalBug, PeerFault, Refused, SkexError
+from skex.base.errors import DeliveryFault, ErrorCode, LocalBug, PeerFault, Refused, SkexError
 from skex.base.ids import SaeId
+from skex.delivery.etsi014 import extensions
 from skex.delivery.etsi014.answers import Answer, refusal
 from skex.delivery.etsi014.extensions import Extension
 from skex.delivery.etsi014.handlers import Handlers
 from skex.delivery.etsi014.models import Call, KeyRequest, Operation
 from skex.delivery.etsi014.strictjson import Json
 from skex.keys.api import Requirements
+from skex.wire.claim import ClaimClass
 from tests.support.memory_keys import Exchange, MemoryKeys
 
 A, B = SaeId("a@site-a"), SaeId("b@site-b")
@@ -63,6 +66,97 @@ def test_extension_unknown_or_unmet_is_refused_literally(
     answer = refusal(caught.value)
     assert (answer.status, json.loads(answer.body)) == (400, {"message": message})
     assert service.exchange.delivered == []
+
+
+# ── the extensions that there are ───────────────────────────────────────────────────────────────
+def ask(service: MemoryKeys, **members: object) -> Answer:
+    handlers = Handlers(service)
+    body = json.dumps(members).encode()
+    return asyncio.run(handlers.answer(A, ENC, handlers.parse("POST", ENC, body)))
+
+
+ALL = {
+    "skex_claim_class": "information-theoretic",
+    "skex_minimum_threshold": 4,
+    "skex_minimum_effective_threshold": 3,
+    "skex_purpose": "tls",
+    "skex_lifetime_seconds": 600,
+}
+DEMANDED = Requirements("tls", 600, 4, ClaimClass.INFORMATION_THEORETIC, 3)
+
+
+@pytest.mark.parametrize("member", ["extension_mandatory", "extension_optional"])
+def test_every_extension_reaches_the_service(service: MemoryKeys, member: str) -> None:
+    assert ask(service, **{member: [ALL]}).keys == 1
+    assert service.demanded == [DEMANDED]
+    assert set(ALL) == set(extensions.SUPPORTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("skex_claim_class", "unbreakable"),
+        ("skex_claim_class", 1),
+        ("skex_minimum_threshold", 0),
+        ("skex_minimum_threshold", True),
+        ("skex_minimum_threshold", "3"),
+        ("skex_minimum_effective_threshold", 65),
+        ("skex_purpose", ""),
+        ("skex_purpose", "x" * 33),
+        ("skex_purpose", None),
+        ("skex_lifetime_seconds", 2**40),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_unmet_if_mandatory_and_nothing_if_optional(
+    service: MemoryKeys, name: str, value: object
+) -> None:
+    with pytest.raises(DeliveryFault) as caught:
+        ask(service, extension_mandatory=[{name: value}])
+    assert caught.value.code is codes.DOOR_EXTENSION_UNMET
+    assert ask(service, extension_optional=[{name: value}]).keys == 1
+    assert service.demanded == [Requirements()]
+
+
+def test_a_mandatory_extension_counts_where_an_optional_one_says_something_else(service: MemoryKeys) -> None:
+    lesser = {"skex_claim_class": "computational", "skex_minimum_threshold": 2, "skex_purpose": "vpn"}
+    assert ask(service, extension_mandatory=[ALL], extension_optional=[lesser]).keys == 1
+    assert service.demanded == [DEMANDED]
+
+
+@pytest.mark.parametrize("code", [codes.REQUIREMENTS_UNMET, codes.NOT_AUTHORISED])
+def test_what_is_optional_and_cannot_be_met_is_left_out(service: MemoryKeys, code: ErrorCode) -> None:
+    original = service.take_new
+
+    async def take_new(
+        caller: SaeId, slaves: Sequence[SaeId], number: int, size: int, asked: Requirements
+    ) -> object:
+        if asked.minimum_threshold is not None:
+            raise Refused(code)
+        return await original(caller, slaves, number, size, asked)
+
+    service.take_new = take_new  # type: ignore[assignment,method-assign]  # a service that has no such keys
+    assert ask(service, extension_optional=[{"skex_minimum_threshold": 5}]).keys == 1
+    assert service.demanded == [Requirements()]
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [("extension_mandatory", codes.DOOR_EXTENSION_UNMET), ("extension_optional", codes.REQUIREMENTS_UNMET)],
+)
+def test_no_key_that_meets_them_is_said_in_the_standards_words_if_they_are_mandatory(
+    service: MemoryKeys, member: str, expected: ErrorCode
+) -> None:
+    service.fail = Refused(codes.REQUIREMENTS_UNMET)
+    with pytest.raises(SkexError) as caught:
+        ask(service, size=256, **{member: [ALL]})
+    assert caught.value.code is expected
+
+
+def test_a_kme_that_cannot_for_now_is_asked_once(service: MemoryKeys) -> None:
+    service.fail = Refused(codes.NOT_ENOUGH_HUBS)
+    with pytest.raises(Refused) as caught:
+        ask(service, size=256, extension_optional=[ALL])
+    assert caught.value.code is codes.NOT_ENOUGH_HUBS
 
 
 def test_default_size_is_the_services(service: MemoryKeys) -> None:

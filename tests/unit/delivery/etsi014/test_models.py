@@ -6,6 +6,7 @@ import base64
 import json
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -31,7 +32,8 @@ from skex.delivery.etsi014.models import (
     render_keys,
     render_status,
 )
-from skex.keys.api import DeliveredKey, PairStatus
+from skex.keys.api import Cryptoperiod, DeliveredKey, KeyClaim, PairStatus
+from skex.wire.claim import ClaimClass
 from tests.support.memory_keys import CLAIM, PERIOD
 
 ID = uuid.UUID("550e8400-e29b-41d4-a716-446655440000")
@@ -168,7 +170,8 @@ def test_key_request_is_read_whole() -> None:
         key_bytes=48,
         additional=("c@s", "d@s"),
         mandatory=(("acme_a", 1), ("acme_b", {"deep": [1]})),
-        ignored=("more", "acme_c"),
+        optional=(("acme_c", None),),
+        ignored=("more",),
     )
 
 
@@ -269,8 +272,33 @@ def test_depth_counts_brackets_but_not_those_in_strings() -> None:
 def test_keys_are_base64_and_wiped_once_rendered() -> None:
     secret = Secret(bytes(range(32)))
     rendered = json.loads(render_keys([DeliveredKey(ID, secret, CLAIM, PERIOD)]))
-    assert rendered == {"keys": [{"key_ID": str(ID), "key": base64.b64encode(bytes(range(32))).decode()}]}
+    assert rendered["keys"] == [{"key_ID": str(ID), "key": base64.b64encode(bytes(range(32))).decode()}]
     assert secret.wiped
+
+
+def test_what_all_keys_rest_on_is_said_once_and_what_they_do_not_share_of_each() -> None:
+    weaker = replace(CLAIM, claim_class=ClaimClass.INFORMATION_THEORETIC, margin=1)
+    endless = replace(PERIOD, uses=None)
+
+    def rendered(*of: tuple[KeyClaim, Cryptoperiod]) -> Any:
+        return json.loads(render_keys([DeliveredKey(ID, Secret(b"k" * 16), *one) for one in of]))
+
+    alike = rendered((CLAIM, PERIOD), (CLAIM, PERIOD))
+    assert [set(one) for one in alike["keys"]] == [{"key_ID", "key"}] * 2
+    assert alike["key_container_extension"]["skex_claim"]["class"] == "computational"
+    mixed = rendered((CLAIM, PERIOD), (weaker, endless))
+    assert "key_container_extension" not in mixed
+    first, second = (one["key_extension"] for one in mixed["keys"])
+    assert first["skex_claim"]["margin"] == 0
+    assert second["skex_claim"] == {
+        "class": "information-theoretic",
+        "threshold": 3,
+        "effective_threshold": 2,
+        "margin": 1,
+        "randomness": "system",
+        "enrolment": "carried-in-clear",
+    }
+    assert second["skex_cryptoperiod"] == {"lifetime_seconds": 86_400, "use_seconds": 3600}
 
 
 def test_keys_are_wiped_even_if_one_cannot_be_rendered() -> None:
