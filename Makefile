@@ -129,6 +129,7 @@ docs: setup ## Rewrite the generated parts of docs from the code
 	@$(BIN)/python tools/diagrams.py
 	@$(BIN)/python tools/references.py
 	@$(BIN)/python tools/manual.py
+	@$(BIN)/python tools/keypages.py
 	@PYTHONPATH=. $(BIN)/python tools/mutations.py
 
 # The generators use the simulation's machines, which stand at the top of the tree.

@@ -95,6 +95,7 @@ def test_what_is_revoked_is_delivered_at_neither_end_and_who_has_it_is_named(dae
 
 
 def test_a_whole_batch_is_revoked_at_both_ends(daemons: Network) -> None:
+    daemons.new_key("north", "south")  # from the first one on, a reserve is kept
     until(lambda: good(daemons, "north", "list", "--peer", "south")["batches"], "a reserve")
     batch = good(daemons, "north", "list", "--peer", "south")["batches"][0]
     answer = good(daemons, "north", "revoke", batch["batch"], "--reason", "hub-compromise")

@@ -14,7 +14,9 @@ from skex.cli.admin import ask, told_pending
 from skex.cli.common import Noun, result, table, talk
 from skex.cli.homes import running_kme
 from skex.daemon.keycommands import words_of
+from skex.keys.guide import CONSUMERS, Consumer, reserve_snippet
 from skex.keys.uses import USES
+from skex.policy.names import NameProblem, check_sae
 from skex.protocol.changes import SuspendReason
 from skex.wire.peer import RevokeReason
 
@@ -201,3 +203,58 @@ def _meant(ids: tuple[str, ...], peer: KmeName | None) -> dict[str, Any]:
     if bool(ids) == (peer is not None):
         raise click.UsageError("name ids of keys or batches, or one --peer")
     return {"ids": list(ids)} if peer is None else {"peer": peer}
+
+
+_PATTERN: Final = "name@kme, * for any"
+
+
+@key.command("guide")
+@click.argument("consumer", required=False, type=click.Choice(list(CONSUMERS)), metavar="[CONSUMER]")
+@click.option("--local", default="*@*", show_default=True, metavar="SAE", help=f"SAEs here: {_PATTERN}.")
+@click.option(
+    "--remote", default="*@*", show_default=True, metavar="SAE", help=f"SAEs elsewhere: {_PATTERN}."
+)
+def guide(*, consumer: str | None, local: str, remote: str) -> None:
+    r"""How long and how often a key should be used, by kind of consumer, and the policy that says so.
+
+    \b
+    Examples:
+      skex key guide
+      skex key guide wireguard-psk --local 'wg@site-a' >> policy.toml
+
+    Without CONSUMER it lists all kinds, and the rule by which reserves age. With one, stdout has the rule
+    for policy.toml alone; why it says what it says goes to stderr.
+    """
+    for pattern in (local, remote):
+        try:
+            check_sae(pattern)
+        except NameProblem as problem:
+            raise click.UsageError(f"{pattern!r}: {problem}") from problem
+    if consumer is None:
+        rows = [("consumer", "a use is", "seconds", "uses", "for")]
+        rows += [
+            (one.name, one.use, str(one.use_seconds), str(one.uses or "any"), one.title)
+            for one in CONSUMERS.values()
+        ]
+        data = {"consumers": [_guided(one, local, remote) for one in CONSUMERS.values()]}
+        result({**data, "reserves": reserve_snippet()}, f"{table(rows)}\n\n{reserve_snippet()}".rstrip())
+        return
+    one = CONSUMERS[consumer]
+    talk(f"{one.title}\n\n{textwrap.fill(one.why, _WIDTH)}\n\nSources: {'; '.join(one.sources)}\n")
+    result(_guided(one, local, remote), one.snippet(local, remote).rstrip())
+
+
+def _guided(one: Consumer, local: str, remote: str) -> dict[str, Any]:
+    return {
+        "consumer": one.name,
+        "title": one.title,
+        "use": one.use,
+        "use_seconds": one.use_seconds,
+        "uses": one.uses,
+        "wait_seconds": one.wait_seconds,
+        "key_bytes": one.key_bytes,
+        "limits": dict(one.limits),
+        "why": one.why,
+        "sources": list(one.sources),
+        "policy": one.snippet(local, remote),
+    }
