@@ -37,7 +37,7 @@ def _policy() -> PolicySet:
         return load_policy(any_config()[0].policy)
     from skex.policy.evaluate import load  # noqa: PLC0415  # start-up is most of a command's time
 
-    return load(ask(running(), "operators")["text"].encode(), "the policy in force")
+    return load(ask(running(), "policy")["policy"].encode(), "the policy in force")
 
 
 @operator.command("list")

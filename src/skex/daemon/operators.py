@@ -27,7 +27,6 @@ from skex.daemon.evidence import operator
 from skex.daemon.recording import Recording
 from skex.daemon.spool import Spool, SpoolReader
 from skex.daemon.waiting import Request, Waiting, Wanted
-from skex.policy import language
 from skex.policy.decisions import Bound, Decision
 from skex.policy.operators import Operator, group_names, user_names
 from skex.policy.ports import ActivePolicy
@@ -60,7 +59,6 @@ ASKED: Final[Mapping[str, Asked]] = {
     "health": _STATUS,
     "metrics": _STATUS,
     "status": _STATUS,
-    "operators": Asked(OperatorCommand.POLICY),
     "policy": Asked(OperatorCommand.POLICY),
     "reload": Asked(OperatorCommand.RELOAD, _always, can_wait=True),
     "reserve": Asked(OperatorCommand.RESERVE, can_wait=True),
@@ -115,7 +113,6 @@ class Operators:
         self._commands, self._uploads, self._says = commands, uploads, says
         return {
             **commands,
-            "operators": self._listed,
             "pending": self._pending,
             "approve": self._approve,
             "reject": self._reject,
@@ -221,10 +218,6 @@ class Operators:
         )
 
     # ── what operators ask of the gate itself ───────────────────────────────────────────────────
-    async def _listed(self, _: Mapping[str, Any]) -> Answer:
-        current = self._policy.current
-        return {"policy": current.digest, "text": _rendered(current.policy)}
-
     async def _pending(self, _: Mapping[str, Any]) -> Answer:
         peer = asking()
         who = await known(peer)
@@ -400,10 +393,6 @@ def _of_request(
             "content": request.digest,
         },
     )
-
-
-def _rendered(policy: Policy) -> str:
-    return language.render(policy)
 
 
 def _grants(policy: Policy | None) -> set[OperatorRule]:
