@@ -117,6 +117,19 @@ class MarkedFirst(Checker):
             return 0
 
 
+def _as_written(machine: Machine, path: str, offset: int, length: int) -> bytes:
+    """A part of the medium. A byte of zeros in which exactly the bits are set that flipped is zero."""
+    data = machine.disk.medium(path, offset, length)
+    flipped = machine.rotten.get(path)
+    if not flipped:
+        return data
+    healed = bytearray(data)
+    for place, mask in flipped.items():
+        if offset <= place < offset + length and healed[place - offset] == mask:
+            healed[place - offset] = 0
+    return bytes(healed)
+
+
 class ErasedFirst(Checker):
     """Looks at the grant's own place when it is taken, at whole disks now and then."""
 
@@ -142,7 +155,7 @@ class ErasedFirst(Checker):
         where = f"{machine.name}, {take.direction.name}, grant {material.start}"
         if link.kind is PadKind.TABLE:
             place = (HEADER_BYTES + material.start * _UNIT, material.count * _UNIT)
-            if any(machine.disk.medium(path, *place)):
+            if any(_as_written(machine, path, *place)):
                 self.broken(f"{where}: its units are still on the medium")
         elif self._chain_key(link, take.direction, material.start) in machine.disk.durable(path):
             self.broken(f"{where}: its chain key is still on the medium")
@@ -161,7 +174,7 @@ class ErasedFirst(Checker):
     def _scan_file(self, machine: Machine, link: Enrolled, direction: Direction, mark: int) -> None:
         path = pad_path(link.link_id, direction)
         if link.kind is PadKind.TABLE:
-            left = any(machine.disk.medium(path, HEADER_BYTES, mark * _UNIT))
+            left = any(_as_written(machine, path, HEADER_BYTES, mark * _UNIT))
         else:
             data = machine.disk.durable(path)
             left = any(self._chain_key(link, direction, index) in data for index in range(mark))

@@ -62,7 +62,9 @@ class Lives:
         self.chance = world.chance.fork("lives")
         self.copies: list[SimKme] = []
         self.rolled_back: set[str] = set()
-        """Names of KMEs that had an older store, or a copy."""
+        """Names of KMEs that had an older store, a new one, or a copy."""
+        self.told_to_revoke: set[str] = set()
+        """Names of KMEs whose operator revoked keys of a peer that lost its store."""
         self._images: dict[Machine, deque[MachineImage]] = {}
         self._unmet: set[LinkId] = set()
         self._parcels: deque[_Parcel] = deque(maxlen=_PARCELS)
@@ -291,10 +293,20 @@ class Lives:
                 self._mend(one, found=found)
 
     def _to_renew(self, one: SimKme) -> list[Enrolled]:
-        """Links that are frozen, and tables with little left."""
-        return [
-            link for link in one.links.values() if link.link_id in one.frozen or self._is_used_up(one, link)
-        ]
+        """Links that are frozen, those with a damaged pad at either end, and tables with little left."""
+        return [link for link in one.links.values() if self._is_done_for(one, link)]
+
+    def _is_done_for(self, one: SimKme, link: Enrolled) -> bool:
+        hub = self.world.hubs[link.hub]
+        resting = one.frozen | one.damaged | hub.frozen | hub.damaged
+        return link.link_id in hub.links and (link.link_id in resting or self._is_used_up(one, link))
+
+    def was_replaced(self, machine: Machine) -> None:
+        """A machine has new disks: an older store than any."""
+        self._images.pop(machine, None)
+        self._due.pop(machine, None)
+        if isinstance(machine, SimKme):
+            self.rolled_back.add(machine.name)
 
     def _is_used_up(self, one: SimKme, link: Enrolled) -> bool:
         if link.kind is PadKind.DERIVED:
@@ -315,7 +327,7 @@ class Lives:
             self._repair(one)
             one.home.open()
         for link, hub in zip(links, hubs, strict=True):
-            self._renew(one, hub, link)
+            self.renew(one, hub, link.kind)
         if found:
             self._images.pop(one, None)
             one.home.commit((RollbackSettled(),))
@@ -324,10 +336,10 @@ class Lives:
             self.world.survived.counts["rollbacks settled"] += 1
         del self._due[one]
 
-    def _renew(self, one: SimKme, hub: SimHub, old: Enrolled) -> None:
-        """A new kit in the place of an older one. No disk fails while an operator looks."""
+    def renew(self, one: SimKme, hub: SimHub, kind: PadKind) -> None:
+        """A new kit, in the place of an older one if there is one. No disk fails while an operator looks."""
         self._kits += 1
-        link = self.world.make_link(KmeName(one.name), HubName(hub.name), old.kind, self._kits)
+        link = self.world.make_link(KmeName(one.name), HubName(hub.name), kind, self._kits)
         for machine in (hub, one):
             rate, machine.hazard_rate = machine.hazard_rate, 0.0
             self._repair(machine)

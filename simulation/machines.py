@@ -19,7 +19,7 @@ from simulation.memory import HubMemory, KmeMemory
 from simulation.network import Wire
 from simulation.watching import Watch
 from skex.base import codes, limits
-from skex.base.errors import Refused, SkexError, StoreFault
+from skex.base.errors import PeerFault, Refused, SkexError, StoreFault
 from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName, LinkId, RealmName, SaeId
 from skex.base.secret import Secret
 from skex.pad.derived import DerivedPad
@@ -302,6 +302,7 @@ class Machine:
     """What hubs and KMEs have in common. ``watch`` sees what it does.
 
     ``name`` is whom it is enrolled as, ``label`` tells it from its copies. ``now`` is its boot-time clock.
+    ``damaged`` are links of which a pad was refused; ``rotten`` says which bits of a pad's file flipped.
     """
 
     watch: Watch = Watch()
@@ -322,6 +323,8 @@ class Machine:
         self.hazard_rate = 0.0
         self.links: dict[LinkId, Enrolled] = {}
         self.frozen: set[LinkId] = set()
+        self.damaged: set[LinkId] = set()
+        self.rotten: dict[str, dict[int, int]] = {}
         self.ends: dict[LinkId, LinkEnd] = {}
         self.opened: list[LinkEnd] = []
 
@@ -352,6 +355,25 @@ class Machine:
         for direction in Direction:
             destroy(self.disk, pad_path(old.link_id, direction))
         del self.links[old.link_id]
+        self.damaged.discard(old.link_id)
+
+    def rot_pad(self, path: str, offset: int, mask: int) -> None:
+        """Flip bits of one byte of a pad's file at rest."""
+        self.disk.rot(path, offset, mask)
+        flipped = self.rotten.setdefault(path, {})
+        flipped[offset] = flipped.get(offset, 0) ^ mask
+
+    def replace_disks(self) -> None:
+        """The same machine with new, empty disks: nobody is enrolled with it."""
+        self.be_killed()
+        number = self.chance.getrandbits(32)
+        self.disk, self.store_disk = Disk(number), Disk(f"{self.name} store {number}")
+        self.links, self.frozen, self.damaged, self.rotten = {}, set(), set(), {}
+        self.new_home()
+
+    def new_home(self) -> None:
+        """Make a store on the store's disk."""
+        raise TypeError("a machine is a hub or a KME")
 
     def lose_power(self) -> None:
         """Everything in memory is gone, and what the disk had not synced may be."""
@@ -407,6 +429,8 @@ class Machine:
 
     def claim(self, end: LinkEnd, link_id: LinkId) -> Owned:
         """End an older connection, open the pads, state the marks."""
+        if link_id not in self.links:  # its preface began before the link was replaced
+            raise PeerFault(codes.LINK_UNKNOWN)
         older = self.ends.get(link_id)
         if older is not None and older is not end:
             older.close()
@@ -427,7 +451,12 @@ class Machine:
         path = pad_path(link_id, direction)
         kind = self.links[link_id].kind
         opener = TablePad if kind is PadKind.TABLE else DerivedPad
-        return opener.open(self.disk, path, link_id, direction, mark)
+        try:
+            return opener.open(self.disk, path, link_id, direction, mark)
+        except StoreFault as fault:
+            if fault.code is not codes.PAD_IO:
+                self.damaged.add(link_id)
+            raise
 
     def start(self) -> None:
         """Start with what the store holds."""
@@ -492,13 +521,18 @@ class SimHub(Machine):
 
     def __init__(self, name: HubName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         super().__init__(name, realm, chance, clock)
-        entropy = chance.fork("store").randbytes
-        self._home = HubHome(name, realm, self.store_disk, entropy, self.clock.wall, boot=self.now)
+        self._entropy = chance.fork("store").randbytes
+        self.new_home()
         self.lie: Lie | None = None
         self.plot: Plotting | None = None
         self.told: Counter[str] = Counter()
         self.held: dict[tuple[KmeName, int, bytes], bytes] = {}
         self.start()
+
+    def new_home(self) -> None:
+        """A hub's store."""
+        name = HubName(self.name)
+        self._home = HubHome(name, self.realm, self.store_disk, self._entropy, self.clock.wall, boot=self.now)
 
     def start(self) -> None:
         """Start with what the store holds: nothing but links. Raises ``StoreFault``."""
@@ -625,11 +659,17 @@ class SimKme(Machine):
 
     def __init__(self, name: KmeName, realm: Realm, chance: Chance, clock: Callable[[], float]) -> None:
         super().__init__(name, realm, chance, clock)
-        entropy = chance.fork("store").randbytes
-        self._home = KmeHome(name, realm, self.store_disk, entropy, self.clock.wall, boot=self.now)
+        self._entropy = chance.fork("store").randbytes
+        self._home: KmeHome
+        self.new_home()
         self.heard: deque[kme.KmeNotice] = deque()
         self.rollbacks_seen = 0
         self.core: kme.KmeCore
+
+    def new_home(self) -> None:
+        """A KME's store."""
+        name = KmeName(self.name)
+        self._home = KmeHome(name, self.realm, self.store_disk, self._entropy, self.clock.wall, boot=self.now)
 
     def start(self) -> None:
         """Start with what the store holds, as a new incarnation. Raises ``StoreFault``."""

@@ -101,12 +101,14 @@ class Scenario:
     clone_rate: float = 0.0
     clock_rate: float = 0.0
     away_rate: float = 0.0
+    rot_rate: float = 0.0
     tables: tuple[int, int] = (1, 2)
 
     @property
     def lives(self) -> bool:
         """Whether whole machines have a fate of their own; then there is an operator, and slaves fetch."""
-        return any((self.restore_rate, self.clone_rate, self.clock_rate, self.away_rate))
+        fates = (self.restore_rate, self.clone_rate, self.clock_rate, self.away_rate, self.rot_rate)
+        return self.plot or any(fates)
 
     def __post_init__(self) -> None:
         """A scenario that says nothing of itself, or too much for one line, is refused (``ValueError``)."""
@@ -144,6 +146,13 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "disks of stores and pads fill up, or fail a read, a write or a sync",
         disk_rate=0.004,
         cut_rate=0.005,
+        crash_rate=0.001,
+    ),
+    "rot": Scenario(
+        "single bits of stores and pads flip at rest; links are enrolled again, machines replaced",
+        rot_rate=0.02,
+        cut_rate=0.01,
+        kill_rate=0.003,
         crash_rate=0.001,
     ),
     "kills": Scenario("daemons are killed; what they wrote stays in the caches", kill_rate=0.002),

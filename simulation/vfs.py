@@ -12,6 +12,7 @@ of the disk (``OSError``) becomes SQLite's.
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -20,9 +21,13 @@ from weakref import WeakValueDictionary
 import apsw
 
 from simulation.disk import Disk, DiskFile, PowerFailure
+from skex.store.database import CHECKSUM_BYTES
 
 NAME: Final = "skex-simulation"
 _SECTOR_BYTES: Final = 4096
+_PAGE_BYTES: Final = 4096
+_ROOM_AT: Final = 20
+"""Where a database says how much of each page is left free (SQLite's file format, section 1.3)."""
 _JULIAN_DAY: Final = 2_460_000.5
 _ERRORS: Final[dict[int, type[apsw.Error]]] = {
     errno.ENOSPC: apsw.FullError,
@@ -33,6 +38,11 @@ _ERRORS: Final[dict[int, type[apsw.Error]]] = {
 _disks: WeakValueDictionary[str, Disk] = WeakValueDictionary()
 _numbers = itertools.count(1)
 ResultT = TypeVar("ResultT")
+
+
+def _checksum(page: bytes) -> bytes:
+    """What stands in the bytes that each page leaves free for it."""
+    return hashlib.blake2b(page[:-CHECKSUM_BYTES], digest_size=CHECKSUM_BYTES).digest()
 
 
 def mount(disk: Disk) -> str:
@@ -61,21 +71,52 @@ def _guarded(call: Callable[[], ResultT], nothing: ResultT) -> ResultT:
         raise _ERRORS.get(error.errno or 0, apsw.IOError) from error
 
 
-class SimulatedFile(apsw.VFSFile):
-    """One open file, as SQLite sees it."""
+def _checksum_error() -> apsw.Error:
+    """As SQLite's layer raises it."""
+    error = apsw.IOError("the checksum of a page")
+    vars(error)["extendedresult"] = apsw.SQLITE_IOERR_DATA
+    return error
 
-    def __init__(self, file: DiskFile, settle: Callable[[], None]) -> None:
+
+class SimulatedFile(apsw.VFSFile):
+    """One open file, as SQLite sees it. Each page of a database gets a checksum, which is checked.
+
+    In the daemons that is done by the layer of SQLite's that comes with apsw; it can only lie above a
+    real file system.
+    """
+
+    def __init__(self, file: DiskFile, settle: Callable[[], None], *, is_database: bool) -> None:
         self._file = file
         self._settle = settle
         self._is_settled = False
+        self._is_database = is_database
+        self._room = b""
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
         """What was written last."""
-        return _guarded(lambda: self._file.read(offset, amount), bytes(amount))
+        data = _guarded(lambda: self._file.read(offset, amount), None)
+        if data is None:
+            return bytes(amount)
+        if self._is_page(data) and data[-CHECKSUM_BYTES:] != _checksum(data):
+            raise _checksum_error()
+        return data
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
         """To the disk's cache."""
-        _guarded(lambda: self._file.write(offset, bytes(data)), None)
+        whole = bytes(data)
+        if offset == 0:
+            self._room = whole[_ROOM_AT : _ROOM_AT + 1]
+        if self._is_page(whole):
+            whole = whole[:-CHECKSUM_BYTES] + _checksum(whole)
+        _guarded(lambda: self._file.write(offset, whole), None)
+
+    def _is_page(self, data: bytes) -> bool:
+        """Whether it is a page that leaves room for a checksum; the database's first page says so."""
+        if not self._is_database or len(data) != _PAGE_BYTES:
+            return False
+        if not self._room:
+            self._room = _guarded(lambda: self._file.read(_ROOM_AT, 1), b"")
+        return self._room == bytes([CHECKSUM_BYTES])
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - SQLite's name
         """In the disk's cache."""
@@ -144,7 +185,8 @@ class SimulatedVfs(apsw.VFS):
         file = _guarded(opened, None)
         if file is None:
             raise apsw.CantOpenError
-        return SimulatedFile(file, lambda: _sync_directory(disk, own))
+        is_database = bool(flags[0] & apsw.SQLITE_OPEN_MAIN_DB)
+        return SimulatedFile(file, lambda: _sync_directory(disk, own), is_database=is_database)
 
     def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802 - SQLite's name
         """Whether a file exists."""

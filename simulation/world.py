@@ -14,6 +14,7 @@ from typing import Final
 
 from simulation.chance import Chance
 from simulation.checkers import Checkers
+from simulation.decay import Decay
 from simulation.faults import Faults
 from simulation.liars import Plot
 from simulation.lives import Lives
@@ -31,7 +32,7 @@ from simulation.network import Wire, Wiretap
 from simulation.rules import RuleBrokenError
 from simulation.scenarios import SCENARIOS, Scenario
 from simulation.weather import Weather
-from skex.base import limits
+from skex.base import codes, limits
 from skex.base.errors import StoreFault
 from skex.base.ids import (
     BatchId,
@@ -106,6 +107,7 @@ class World:
         self.weather = Weather(self.chance.fork("weather"), self.scenario, self.survived.counts)
         self.checkers = Checkers(self.realm)
         self.lives = Lives(self)
+        self.decay = Decay(self)
         for machine in self.machines():
             machine.watch = self.checkers
         self.wires: list[tuple[Wire, LinkEnd, LinkEnd]] = []
@@ -191,7 +193,9 @@ class World:
             self.stop(killed, "is killed", killed.be_killed)
         if faults:
             self.lives.step()
+            self.decay.step()
         self.lives.tend(faults=faults)
+        self.decay.tend()
         try:
             if faults:
                 self.weather.strike(self.time, list(self.kmes), list(self.hubs), self.wires)
@@ -316,6 +320,8 @@ class World:
                 machine.start()
         except StoreFault as fault:
             self.survived.counts["starts failed"] += 1
+            if fault.code is codes.STORE_CORRUPT:
+                self.decay.ruined(machine)
             self.stop(machine, f"does not start: {fault.code.name}", machine.be_killed)
 
     def start_kme(self, one: SimKme) -> None:
@@ -435,7 +441,8 @@ class World:
         match notice:
             case peer.Revoked(role, name, by_peer=by_peer):
                 cause = self.kmes[name] if by_peer else one
-                self.lives.require_cause(cause, "revokes keys")
+                if cause.name not in self.lives.told_to_revoke:
+                    self.lives.require_cause(cause, "revokes keys")
                 if role is changes.Role.SENDER:
                     self.free[one] = KeySet()
                 self.survived.counts["revocations"] += 1

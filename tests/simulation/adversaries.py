@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol, cast
 
@@ -16,9 +16,11 @@ import pytest
 from simulation.chance import Chance
 from simulation.checkers_keys import Books, FirstAnswerStays
 from simulation.exchange import ALICE, BOB, Exchange, hub_name
+from simulation.homes import STORE
 from simulation.machines import Machine
 from simulation.network import Wire
 from simulation.world import World, make_realm
+from skex.base.errors import SkexError
 from skex.base.ids import Coordinate, Direction, HubName, Incarnation, KmeName
 from skex.crypto import gf256, sharing
 from skex.crypto.tag import end_to_end_tag
@@ -33,6 +35,7 @@ OWN: int = 5
 """The coordinate of the one hub that lies in these scenarios: the last."""
 REALM = make_realm()
 _DWINDLES_AT = 300
+_WORKS_STEPS = 600
 KMES = (KmeName("north"), KmeName("south"))
 
 
@@ -212,6 +215,35 @@ class Restless:
         self.lives.wait(1.0)
         for one in self.lives.given[-3:]:
             self.lives.fetch(one.slaves[0], one, one.keys)
+
+
+class RottenAtRest:
+    """A KME's store after some work: one bit after the other flips in it, and each time it is opened.
+
+    A start that fails, however, is harmless here; one that succeeds is held to what was acknowledged.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.steps = 0
+        self._world = World(seed, "calm")
+        self._chance = Chance(f"rotten {seed}")
+
+    def run(self, steps: int) -> None:
+        """So many bits flip, one at a time."""
+        for _ in range(_WORKS_STEPS):
+            self._world.step(faults=False)
+        one = self._world.kmes[KMES[0]]
+        one.home.store.scrub()
+        one.be_killed()
+        healthy = one.store_disk.copy()
+        for _ in range(steps):
+            self.steps += 1
+            one.store_disk.restore(healthy)
+            place = self._chance.randrange(len(one.store_disk.durable(STORE)))
+            one.store_disk.rot(STORE, place, 1 << self._chance.randrange(8))
+            with suppress(SkexError, UnicodeDecodeError):
+                one.home.open()
+            one.be_killed()
 
 
 class _Named:

@@ -68,6 +68,9 @@ SETTINGS: Final[dict[str, Setting]] = {
     **{name: Setting(one.description, _world(one)) for name, one in SCENARIOS.items()},
     "restless": Setting(_RESTLESS.description, _world(_RESTLESS)),
     "dwindling": Setting(_DWINDLING.description, lambda seed: adversaries.Dwindling(seed, _DWINDLING)),
+    "rotting store": Setting(
+        "a KME is stopped after some work, and single bits of its store flip", adversaries.RottenAtRest
+    ),
     "worn disks": Setting(_WORN.description, _world(_WORN)),
     "silences": Setting(_SILENCES.description, _world(_SILENCES)),
     "flips": Setting("the network flips bits", _world(SCENARIOS["calm"]), flips=0.02),
@@ -158,6 +161,7 @@ PLANTED: Final = (
     Planted(mutations.suspects_named_for_certain, "colluders", "blames-liars", 1500),
     Planted(mutations.minority_votes_an_epoch_in, "colluders", "realm-by-k", 1500),
     Planted(mutations.one_accuser_believed, "colluders", "rollback-by-k", 1500),
+    Planted(mutations.checksums_left_out, "rotting store", "store-keeps", 100),
     Planted(mutations.failed_sync_built_upon, "worn disks", "store-keeps", 900, 5),
     Planted(mutations.word_of_hubs_ignored, "restores", "restored-rests", 2600),
     Planted(mutations.revoked_at_the_peer_only, "restores", "restored-rests", 2000),

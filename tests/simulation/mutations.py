@@ -321,6 +321,11 @@ def last_answer_counts(patch: Patch) -> None:
 
 
 # ── establishment, at the sender ────────────────────────────────────────────────────────────────
+def checksums_left_out(patch: Patch) -> None:
+    """Pages of stores get no checksums: SQLite's own check of what it opens is thought to be enough."""
+    patch.setattr(Database, "_leave_room_for_checksums", lambda _: None)
+
+
 def failed_sync_built_upon(patch: Patch) -> None:
     """A store goes on from what it reads at a start, also where the system only thinks that it wrote it."""
     patch.setattr(Database, "_bring_home", lambda _: None)
