@@ -173,13 +173,6 @@ def test_a_policy_with_a_mistake_changes_nothing_at_reload(daemons: Network, nam
     assert daemons.ask(name, "reload", "-d", "{}")[0] == 200
 
 
-def records_of(daemons: Network, name: str, kind: str) -> list[Any]:
-    """What a running daemon's audit log says of one kind of event, the oldest first."""
-    directory = daemons.homes.home(name) / "audit"
-    lines = [line for path in sorted(directory.glob("*")) for line in path.read_text().splitlines()]
-    return [one for one in map(json.loads, lines) if one.get("event") == kind]
-
-
 def test_a_full_disk_ends_a_kme_with_its_code_and_it_goes_on_when_there_is_room(daemons: Network) -> None:
     key_id, key = daemons.new_key("north", "south")
     process = daemons.running["north"]

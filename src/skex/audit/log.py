@@ -211,7 +211,7 @@ class Audit:
         self._sealed_to, self._sealed_at = self._head.sequence, stamp.clock
 
     def _passes(self, event: Event, now: float) -> bool:
-        return not event.kind.sampled or self._sampler.offer(event.kind, event.actor, now)
+        return not event.kind.sampled or self._sampler.offer(event.kind, event.actor, now, event.rule)
 
     def _record(self, events: Iterable[Event], stamp: Stamp) -> Head:
         self._require_sound()
@@ -255,6 +255,7 @@ def _summary(one: Counted) -> Event:
     return Event(
         EVENTS_COUNTED,
         one.actor,
+        rule=one.rule,
         details={
             "of": KindWord(one.kind.name),
             "counted": one.counted,

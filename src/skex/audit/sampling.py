@@ -1,8 +1,9 @@
 """Repetitive events: a few are written, the rest are counted, and the counts are written.
 
 What others can cause as often as they like must not fill the disk, and must not go unnoticed either.
-In each window of time the first few events of one kind and actor pass; when the window ends, one
-record says how many there were. Pure: time is a parameter, in seconds of the boot clock.
+In each window of time the first few events of one kind, actor and rule pass, so that what a rule
+refuses for the first time is always written; when the window ends, one record says how many there
+were. Pure: time is a parameter, in seconds of the boot clock.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Counted:
     counted: int
     written: int
     seconds: float
+    rule: str = ""
 
 
 @dataclass(slots=True)
@@ -33,7 +35,7 @@ class _Window:
 
 
 class Sampler:
-    """At most ``keys`` pairs of kind and actor have windows of their own; further actors share one each."""
+    """At most ``keys`` windows of kind, actor and rule; beyond them there is one for each kind."""
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class Sampler:
         self._seconds = seconds
         self._burst = burst
         self._keys = keys
-        self._windows: dict[tuple[Kind, Actor], _Window] = {}
+        self._windows: dict[tuple[Kind, Actor, str], _Window] = {}
 
     @property
     def next_deadline(self) -> float | None:
@@ -52,9 +54,9 @@ class Sampler:
         began = min((window.began for window in self._windows.values()), default=None)
         return None if began is None else began + self._seconds
 
-    def offer(self, kind: Kind, actor: Actor, now: float) -> bool:
+    def offer(self, kind: Kind, actor: Actor, now: float, rule: str = "") -> bool:
         """Count an event; whether it is to be written. Ask ``ended`` first."""
-        window = self._window(kind, actor, now)
+        window = self._window(kind, actor, rule, now)
         if window.written < self._burst:
             window.written += 1
             return True
@@ -63,12 +65,12 @@ class Sampler:
 
     def hold_back(self, kind: Kind, actor: Actor, number: int, now: float) -> None:
         """Count so many events that are not to be written."""
-        self._window(kind, actor, now).counted += number
+        self._window(kind, actor, "", now).counted += number
 
-    def _window(self, kind: Kind, actor: Actor, now: float) -> _Window:
-        key = (kind, actor)
+    def _window(self, kind: Kind, actor: Actor, rule: str, now: float) -> _Window:
+        key = (kind, actor, rule)
         if key not in self._windows and len(self._windows) >= self._keys:
-            key = (kind, SYSTEM)
+            key = (kind, SYSTEM, "")
         return self._windows.setdefault(key, _Window(now))
 
     def ended(self, now: float) -> tuple[Counted, ...]:
@@ -88,7 +90,7 @@ class Sampler:
         for key in over:
             del self._windows[key]
         return tuple(
-            Counted(kind, actor, window.counted, window.written, now - window.began)
-            for (kind, actor), window in over.items()
+            Counted(kind, actor, window.counted, window.written, now - window.began, rule)
+            for (kind, actor, rule), window in over.items()
             if window.counted
         )

@@ -75,6 +75,10 @@ def kme_status() -> None:
         f"enough hubs: {'yes' if answer['healthy'] else 'no'}",
         f"filling reserves: {'on' if answer['filling'] else 'off'}",
     ]
+    effective = answer["effective_threshold"]
+    if effective is not None:
+        parties = " and ".join(effective["such_as"])
+        lines.insert(1, f"effective threshold: {effective['parties']} ({parties})")
     hubs = [_HUB_COLUMNS, *(_hub_row(one) for one in answer["hubs"])]
     reserves = [_RESERVE_COLUMNS, *(_reserve_row(one) for one in answer["reserves"])]
     lines += [table(hubs, indent=2), table(reserves, indent=2), *_awaiting(answer)]

@@ -33,7 +33,7 @@ from skex.daemon.kme import KmeDaemon
 from skex.daemon.operators import Operators, Says, approver, shared_socket, with_approver
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
-from skex.daemon.policies import in_force
+from skex.daemon.policies import effective_threshold_of, in_force
 from skex.daemon.recording import RecordedKeys, Recording
 from skex.daemon.reserves import Reserves
 from skex.daemon.saying import of_kit, of_reload
@@ -400,6 +400,7 @@ class _Composition:
             "realm": self._realm_name,
             "epoch": None if realms is None else realms.current.epoch,
             "threshold": None if realms is None else realms.current.threshold,
+            "effective_threshold": None if realms is None else effective_threshold_of(realms.current),
             "ready": self.core.may_deliver,
             "healthy": self._healthy(),
             "filling": self.keys.filling.is_on,

@@ -9,6 +9,15 @@ from skex.audit.sampling import Counted, Sampler
 SITE = Actor(ActorKind.KME, "site-1")
 
 
+def test_a_rule_that_refuses_for_the_first_time_is_written_however_much_another_did() -> None:
+    sampler = Sampler(seconds=10, burst=1)
+    kind, actor = SHARE_REJECTED, SITE
+    assert sampler.offer(kind, actor, 0.0, "sae.deny.a")
+    assert not sampler.offer(kind, actor, 0.0, "sae.deny.a")
+    assert sampler.offer(kind, actor, 0.0, "sae.deny.b")
+    assert sampler.close(1.0) == (Counted(kind, actor, 1, 1, 1.0, "sae.deny.a"),)
+
+
 def test_first_events_of_a_window_pass_and_the_rest_are_counted() -> None:
     sampler = Sampler(seconds=10, burst=2)
     passed = [sampler.offer(FORGERY_ATTEMPTED, NETWORK, 100.0 + n) for n in range(5)]

@@ -31,6 +31,7 @@ from skex.store.kme import KmeStore
 from skex.store.links import StoredLink
 from skex.store.opened import OpenedStore, open_unmigrated
 from skex.store.sealing import Sealer
+from skex.wire.independence import collusion
 from skex.wire.realm import Realm
 
 _PAD_NAME: Final = re.compile(r"([0-9a-f]{16})-(to-hub|to-kme)\.pad")
@@ -368,6 +369,10 @@ def _kme_realm(kept: Kept, settings: KmeConfig) -> Iterator[Finding]:
     if unknown:
         sentence = f"realm.hub_addresses names {', '.join(unknown)}, unknown to {found.name}."
         yield warn("realm", sentence, "Correct the names in kme.toml.")
+    parties = collusion([hub.attributes for hub in found.active_hubs], found.threshold)
+    together = " and ".join(map(str, parties.parties))
+    sentence = f"Independent parties that must collude for a key: {parties.count} ({together})."
+    yield ok("effective-threshold", sentence)
     left = found.max_age - (kept.realm_age or 0.0)
     days = f"{max(0.0, left) / 86_400:.0f} days"
     if left <= 0:
