@@ -428,6 +428,28 @@ def test_what_only_asks_needs_nobody_else(site: Site) -> None:
     assert site.person(ANNA, name="north").done("kme", "reserve")["filling"] is False
 
 
+def test_kit_under_a_passphrase_is_imported_once_two_persons_want_it(site: Site, tmp_path: Path) -> None:
+    """A wrong passphrase is found when it is asked for, not when it is approved."""
+    right, wrong = site.reachable / "right", site.reachable / "wrong"
+    right.write_text("correct horse battery staple\n")
+    wrong.write_text("correct horse battery stable\n")
+    kit = site.reachable / "import.kit"
+    order = ("kit", "create", "north", "--replace", "--passphrase-file", right)
+    made = done(*order, "-o", tmp_path / "i.kit", "--home", site.home("hub-2"))
+    kit.write_bytes((tmp_path / "i.kit").read_bytes())
+    bring = ("kit", "import", str(kit), "--replace", "--passphrase-file")
+    anna = site.person(ANNA, name="north")
+    assert anna.refused(*bring, str(wrong)) == (3, "kit-passphrase")
+    answer = anna.done(*bring, str(right), code=8)
+    assert answer["pending"]["says"]["words"] == made["words"]
+    links = {one["hub"] for one in site.daemons.ask("north", "status")[1]["hubs"]}
+    site.person(BEN, name="north").done("operator", "approve", answer["pending"]["id"])
+    assert {one["hub"] for one in site.daemons.ask("north", "status")[1]["hubs"]} == links
+    imported = site.events("enrolment-imported", name="north")[-1]
+    assert made["link"] in str(imported["subjects"])
+    assert (imported["actor"], imported["second"]) == (f"operator:uid-{ANNA}", f"operator:uid-{BEN}")
+
+
 # ── with the daemon stopped ─────────────────────────────────────────────────────────────────────
 def test_stopped_daemon_is_no_way_around_but_by_breaking_the_glass(site: Site, tmp_path: Path) -> None:
     site.daemons.stop(HUB)
