@@ -80,7 +80,11 @@ ASKED: Final[Mapping[str, Asked]] = {
 """What others than the owner may ask for, if the policy lets them; a command that is not here is the
 owner's. What a kit is depends on the daemon: made at a hub, imported at a KME."""
 _KITS: Final = {"hub": OperatorCommand.KIT_CREATE, "kme": OperatorCommand.KIT_IMPORT}
-_OF_ANYBODY: Final = frozenset({"pending", "approve", "reject"})
+_OF_ANYBODY: Final[Mapping[str, Asked]] = {
+    "pending": Asked(OperatorCommand.PENDING),
+    "approve": Asked(OperatorCommand.APPROVE),
+    "reject": Asked(OperatorCommand.APPROVE),
+}
 """Open to whoever may ask for anything at all; what they see and may do is decided request by request."""
 
 
@@ -142,7 +146,7 @@ class Operators:
         place = self._policy.current.operator
         if name in _OF_ANYBODY and place.may_anything(who):
             return True
-        asked = self._asked.get(name)
+        asked = self._asked.get(name) or _OF_ANYBODY.get(name)
         decision = None if asked is None else place.may(who, asked.command)
         if decision:
             return True
