@@ -135,6 +135,9 @@ _HEX: Final[dict[str, tuple[str, ...]]] = {
     "kit": (_KIT, _SEALED_KIT),
     "whole kit": (_whole_kit(),),
     "backup header": (_BACKUP, _BACKUP_START.replace("6162", "f6") + "1b0000000400000000" + _BACKUP_END),
+    "sealed master key": (
+        "8701" + "50" + "ab" * 16 + "1a00040000" + "0304" + "4c" + "cd" * 12 + "5830" + "ef" * 48,
+    ),
     "backup manifest": (_MANIFEST, "83" + "65302e312e30" + "82f680" + "81830161610a"),
     "whole backup": (_whole_backup(),),
     "record header": ("0101000000000064001122334455667700000005" + "00000010",),

@@ -19,6 +19,7 @@ from skex.base.ids import Direction
 from skex.base.secret import Secret
 from skex.daemon.backup.container import BackupReader, Header
 from skex.daemon.backup.contents import Manifest
+from skex.daemon.master import SealedMaster
 from skex.enrol.chunks import KitReader
 from skex.enrol.kit import KitHeader
 from skex.wire import codec, messages, peer, preface
@@ -96,6 +97,7 @@ WIRE: Final[dict[str, Callable[[bytes], bytes]]] = {
     "kit": lambda data: KitHeader.from_bytes(data).to_bytes(),
     "whole kit": _whole_kit,
     "backup header": lambda data: Header.from_bytes(data).to_bytes(),
+    "sealed master key": lambda data: SealedMaster.from_bytes(data, "it").to_bytes(),
     "backup manifest": lambda data: Manifest.from_bytes(data).to_bytes(),
     "whole backup": _whole_backup,
     "record header": lambda data: RecordHeader.parse(data).pack(),

@@ -30,7 +30,10 @@ from skex.daemon.backup.making import state_of_kme
 from skex.daemon.backup.restoring import unlock
 from skex.daemon.enrolment import open_hub
 from skex.daemon.homes import INCOMPLETE
-from skex.daemon.starting import locked, read_master_key
+from skex.daemon.master import read_master_key
+from skex.daemon.starting import (
+    locked,
+)
 from skex.enrol.passphrase import parse_passphrase
 from skex.protocol.changes import LinkFrozen
 from skex.runtime import clock, entropy

@@ -18,7 +18,10 @@ from skex.audit.fields import Subject
 from skex.base import codes
 from skex.base.ids import Direction, KmeName, LinkId
 from skex.base.secret import Secret
-from skex.daemon.starting import locked, read_master_key
+from skex.daemon.master import read_master_key
+from skex.daemon.starting import (
+    locked,
+)
 from skex.enrol.links import pad_name
 from skex.pad.derived import DerivedPad
 from skex.pad.kinds import PadKind

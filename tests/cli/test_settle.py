@@ -10,7 +10,10 @@ import pytest
 
 from skex.base import codes
 from skex.base.ids import LinkId
-from skex.daemon.starting import locked, read_master_key
+from skex.daemon.master import read_master_key
+from skex.daemon.starting import (
+    locked,
+)
 from skex.pad.kinds import PadKind
 from skex.protocol.changes import LinkFrozen, RollbackFound
 from skex.runtime import clock, entropy

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skex.daemon.starting import read_master_key
+from skex.daemon.master import read_master_key
 from skex.runtime import clock
 from skex.runtime.auditfile import segments
 from tests.cli.transcripts import done, refused, skex

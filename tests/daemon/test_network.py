@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from skex.daemon.starting import locked, read_master_key
+from skex.daemon.master import read_master_key
+from skex.daemon.starting import (
+    locked,
+)
 from skex.runtime import clock, entropy
 from skex.runtime.auditfile import verify
 from skex.store.hub import HubStore

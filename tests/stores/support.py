@@ -211,7 +211,7 @@ def schema(number: int) -> Iterator[None]:
 def downgraded(path: Path) -> None:
     """Make a closed store what the first release would have left."""
     connection = apsw.Connection(str(path), vfs=checked_vfs())
-    later = ("fate", "suspended_pair", "awaiting_kit", "tally", "evidence", "bench")
+    later = ("fate", "suspended_pair", "awaiting_kit", "tally", "evidence", "bench", "pad_key")
     drops = "".join(f"DROP TABLE IF EXISTS {table};" for table in later)  # a hub's store has the first only
     connection.execute(f"{drops} PRAGMA user_version = 1; PRAGMA journal_mode = DELETE")
     connection.close()

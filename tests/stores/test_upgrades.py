@@ -11,12 +11,14 @@ from skex.base import codes
 from skex.base.errors import StoreFault
 from skex.base.ids import Direction, LinkId
 from skex.base.secret import Secret
+from skex.pad.kinds import PadKind
 from skex.protocol.bench import Stored
 from skex.protocol.changes import KeysSuspended, MarkRaised, SuspendReason, Tally, TallyKept
 from skex.protocol.keysets import KeySet
 from skex.store.database import CHECKSUM_BYTES, StoreKind, checked_vfs, migrations
 from skex.store.hub import HubStore
 from skex.store.kme import KmeStore
+from skex.store.links import EnrolledLink
 from skex.wire.preface import Marks
 from tests.stores.support import (
     ALICE,
@@ -93,10 +95,10 @@ def test_hubs_store_of_the_first_schema_is_used_as_before(tmp_path: Path) -> Non
     store.close()
 
 
-@pytest.mark.parametrize("name", ["hub-1", "kme-1", "kme-2", "kme-3"])
+@pytest.mark.parametrize("name", ["hub-1", "hub-2", "kme-1", "kme-2", "kme-3", "kme-4"])
 def test_upgrade_is_told_once_and_leaves_the_schema_of_a_new_store(tmp_path: Path, name: str) -> None:
-    reopen = open_hub if name == "hub-1" else open_kme
-    kind = StoreKind.HUB if name == "hub-1" else StoreKind.KME
+    reopen = open_hub if name.startswith("hub") else open_kme
+    kind = StoreKind.HUB if name.startswith("hub") else StoreKind.KME
     path = fixture(tmp_path, name)
     store = reopen(path)
     assert store.migrated == (int(name[-1]), NEWEST[kind])
@@ -189,3 +191,38 @@ def test_kmes_store_of_the_third_schema_opens_with_its_fates_and_counts_hubs_fro
     store = open_kme(path)
     assert store.load(float(START)).benched == Stored(tallies=(kept,))
     store.close()
+
+
+@pytest.mark.parametrize("name", ["hub-2", "kme-4"])
+def test_store_from_before_master_keys_changed_can_be_sealed_anew_and_its_pads_stay(
+    tmp_path: Path, name: str
+) -> None:
+    path, other = fixture(tmp_path, name), Secret(bytes(range(100, 132)))
+    kind = StoreKind.HUB if name == "hub-2" else StoreKind.KME
+    store = open_hub(path) if kind is StoreKind.HUB else open_kme(path)
+    before = [
+        (stored.link, one, _masked(store, stored.link, one)) for stored in store.links() for one in Direction
+    ]
+    store.rekey(other, bytes)
+    store.close()
+    again = (
+        HubStore.open(path, other, bytes)
+        if kind is StoreKind.HUB
+        else KmeStore.open(path, other, bytes, lambda: START)
+    )
+    assert before
+    assert [_masked(again, link, one) for link, one, _ in before] == [masked for _, _, masked in before]
+    again.close()
+
+
+def _masked(store: HubStore | KmeStore, link: EnrolledLink, direction: Direction) -> bytes:
+    """What only the key of a pad makes: of a table the mask, of a chain what opens a state."""
+    if link.kind is PadKind.TABLE:
+        return store.sealer.table_mask(link.link_id, direction)(0, bytes(64))
+    sealing = store.sealer.chain_sealing(link.link_id, direction)
+    if (link.link_id, direction) not in SEALED_STATES:
+        SEALED_STATES[link.link_id, direction] = sealing.seal(7, b"a state")
+    return sealing.unseal(7, SEALED_STATES[link.link_id, direction])
+
+
+SEALED_STATES: dict[tuple[LinkId, Direction], bytes] = {}

@@ -20,7 +20,11 @@ from skex.base.errors import PeerFault, Refused, SkexError
 from skex.base.ids import Coordinate, Incarnation, KmeName, LinkId
 from skex.daemon.config import load_kme
 from skex.daemon.links import Links, profile_of
-from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, read_master_key
+from skex.daemon.master import read_master_key
+from skex.daemon.starting import (
+    PADS_DIRECTORY,
+    STORE_FILE,
+)
 from skex.protocol.changes import Change
 from skex.protocol.connection import Connection
 from skex.protocol.link import PadRefused

@@ -846,7 +846,20 @@ HOME_IO: Final = _store(
 MASTER_KEY_INVALID: Final = _store(
     "master-key-invalid",
     "The master key is missing, readable by others, or not 32 bytes.",
-    "Put master.key back as it was, with mode 0600 and the daemon's owner; without it the store is lost.",
+    "Put master.key, master.sealed or the credential back as it was; a file with mode 0600 and the daemon's"
+    " owner. Without it the store is lost.",
+    effect=_NO_START,
+)
+MASTER_PASSPHRASE_WRONG: Final = _store(
+    "master-passphrase-wrong",
+    "The passphrase does not open the master key.",
+    "Type it again; look at keyboard layout and caps lock. Nothing was changed.",
+    effect=_NO_START,
+)
+MASTER_PASSPHRASE_MISSING: Final = _refused(
+    "master-passphrase-missing",
+    "The master key is under a passphrase, and nobody can be asked for it.",
+    "Run this in a terminal, name a file with SKEX_PASSPHRASE_FILE, or give the credential skex-passphrase.",
     effect=_NO_START,
 )
 CONFIG_MISSING: Final = _refused(

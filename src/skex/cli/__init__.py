@@ -31,6 +31,7 @@ NOUNS: Final = {
     ),
     "backup": Entry("skex.cli.backup", "backup", "Backups: make one of a home, look at one."),
     "restore": Entry("skex.cli.backup", "restore", "Make a home of a backup, and say what it still needs."),
+    "store": Entry("skex.cli.store", "store", "Stores: change the key that seals them."),
     "error": Entry("skex.cli.error", "error", "Error codes: what each means and what to do."),
     "bench": Entry("skex.cli.bench", "bench", "Measure what this machine does."),
     "doctor": Entry("skex.cli.doctor", "doctor", "What is wrong with this host and home, and the cure."),

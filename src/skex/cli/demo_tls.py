@@ -17,7 +17,7 @@ from typing import Final
 
 from skex.base.secret import Secret
 from skex.cli.demo_processes import failed, run, running
-from skex.daemon.homes import write_private
+from skex.runtime.files import write_private
 
 SUITE: Final = "TLS_AES_256_GCM_SHA384"
 LIFETIME_SECONDS: Final = 3600

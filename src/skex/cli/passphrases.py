@@ -50,6 +50,7 @@ class Sealed:
 
 
 KIT: Final = Sealed("Passphrase of the kit", codes.KIT_PASSPHRASE_MISSING)
+MASTER: Final = Sealed("New passphrase of the master key", codes.MASTER_PASSPHRASE_MISSING)
 BACKUP: Final = Sealed("Passphrase of the backup", codes.BACKUP_PASSPHRASE_MISSING)
 
 

@@ -23,7 +23,8 @@ from skex.daemon.backup.contents import State
 from skex.daemon.backup.making import state_of_hub, state_of_kme
 from skex.daemon.config import HubConfig, KmeConfig
 from skex.daemon.evidence import Evidence
-from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, load_policy, locked, read_master_key
+from skex.daemon.master import NextKey, settled_master_key
+from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, load_policy, locked
 from skex.daemon.starting import closing as at_the_end
 from skex.enrol import creating, links
 from skex.enrol.chunks import Progress, Sink, Source
@@ -181,6 +182,18 @@ class _Home:
         """Leave in the audit log that a backup is made; to be called before it is written."""
         self._evidence.backed_up(backup_id)
 
+    def rekey(self, following: NextKey) -> None:
+        """Seal this home under another master key; nothing more can be done with it here afterwards.
+
+        Raises ``Refused`` (file-exists), ``StoreFault``: file-io, home-io, store-*, audit-io. Whatever
+        happens, one of the two keys opens the store.
+        """
+        following.prepare()
+        self._evidence.master_key_changed()
+        self._store.rekey(following.master, entropy.random_bytes)
+        self._store.scrub()
+        following.settle()
+
     def sweep(self) -> list[str]:
         """Erase pads without a link: left by a crash, or of links that were replaced or removed."""
         names = [path.name for path in self._directory.iterdir()]
@@ -313,7 +326,7 @@ def scrubbed(store: OpenedStore) -> AbstractContextManager[None]:
 
 @contextmanager
 def _master(home: Path) -> Iterator[Secret]:
-    master = read_master_key(home)
+    master = settled_master_key(home)
     try:
         yield master
     finally:

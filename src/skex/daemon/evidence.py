@@ -139,6 +139,10 @@ class Evidence:
         """Somebody says that a rollback was dealt with."""
         self._emit(Event(events.ROLLBACK_SETTLED, self._actor))
 
+    def master_key_changed(self) -> None:
+        """The store is about to be sealed under another master key."""
+        self._emit(Event(events.MASTER_KEY_CHANGED, self._actor))
+
     def backed_up(self, backup_id: bytes) -> None:
         """A backup is about to be written: state leaves this home."""
         self._emit(backup_made(backup_id, self._actor))

@@ -6,7 +6,6 @@ and made anew; anything else that is there already is never touched.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +17,16 @@ from skex.base.errors import Refused, StoreFault
 from skex.base.ids import HubName, KmeName, RealmName
 from skex.base.secret import Secret
 from skex.daemon import config, config_text
+from skex.daemon.master import MASTER_KEY_FILE
 from skex.daemon.options import Layout
-from skex.daemon.starting import MASTER_KEY_FILE, PADS_DIRECTORY, STORE_FILE, locked
+from skex.daemon.starting import (
+    PADS_DIRECTORY,
+    STORE_FILE,
+    locked,
+)
 from skex.policy.starters import default_hub_policy, default_kme_policy
 from skex.runtime import clock, entropy
-from skex.runtime.files import DiskFile, sync_directory
+from skex.runtime.files import sync_directory, write_private
 from skex.store.hub import HubStore
 from skex.store.sealing import MASTER_KEY_BYTES
 from skex.wire.realm import Realm
@@ -85,17 +89,6 @@ def init_kme(home: Path, name: KmeName, stated: Mapping[str, Any]) -> None:
             realm=NO_REALM_YET,
         ).close()
         _configure(home / config.KME_FILE, config.KME, {"name": name, **stated})
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """A new file that its owner alone can read, durable. Raises ``OSError``, also if it is there."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, _FILE_MODE)
-    try:
-        DiskFile(descriptor).write(0, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

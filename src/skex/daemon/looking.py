@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skex.daemon.config import HubConfig, KmeConfig
-from skex.daemon.starting import STORE_FILE, locked, read_master_key
+from skex.daemon.master import read_master_key
+from skex.daemon.starting import STORE_FILE, locked
 from skex.runtime import clock, entropy
 from skex.store.database import Database, StoreKind
 from skex.store.hub import HubStore

@@ -21,6 +21,7 @@ from skex.daemon.config import HubConfig
 from skex.daemon.enrolling import Enrolling, HubRealms, blob, flag, stated_key, text
 from skex.daemon.evidence import Evidence, operator
 from skex.daemon.hub import HubDaemon
+from skex.daemon.master import settled_master_key
 from skex.daemon.operators import Operators, Says, approver, shared_socket
 from skex.daemon.policies import in_force
 from skex.daemon.recording import Recording
@@ -34,7 +35,6 @@ from skex.daemon.starting import (
     forget_ports,
     load_policy,
     locked,
-    read_master_key,
     refuse_root,
     write_ports,
 )
@@ -55,7 +55,7 @@ async def run_hub(config: HubConfig, make: type[HubDaemon] = HubDaemon) -> None:
     """
     refuse_root(allowed=config.allow_root)
     with Ending() as ending, locked(config.home):
-        master = read_master_key(config.home)
+        master = settled_master_key(config.home)
         store = HubStore.open(str(config.home / STORE_FILE), master, entropy.random_bytes)
         master.wipe()
         with closing(store.close), closing(store.scrub), audited_run(config, store) as audit:

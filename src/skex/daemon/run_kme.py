@@ -30,6 +30,7 @@ from skex.daemon.evidence import Evidence, operator, realm_differences
 from skex.daemon.keycommands import KeyCommands
 from skex.daemon.keyfinding import KeyFinder
 from skex.daemon.kme import KmeDaemon
+from skex.daemon.master import settled_master_key
 from skex.daemon.operators import Operators, Says, approver, shared_socket, with_approver
 from skex.daemon.options import Endpoint
 from skex.daemon.permissions import Holdings, KeyPermissions
@@ -46,7 +47,6 @@ from skex.daemon.starting import (
     forget_ports,
     load_policy,
     locked,
-    read_master_key,
     refuse_root,
     write_ports,
 )
@@ -90,7 +90,7 @@ async def run_kme(
     """
     refuse_root(allowed=config.allow_root)
     with Ending() as ending, locked(config.home):
-        master = read_master_key(config.home)
+        master = settled_master_key(config.home)
         path = str(config.home / STORE_FILE)
         store = KmeStore.open(path, master, entropy.random_bytes, clock.unix_seconds, boot=clock.now)
         master.wipe()

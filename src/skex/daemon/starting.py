@@ -1,4 +1,4 @@
-"""What both daemons do around their work: refuse root, lock the home, open the master key, say where
+"""What both daemons do around their work: refuse root, lock the home, say where
 they listen, wait for the signal to stop.
 """
 
@@ -15,20 +15,16 @@ from typing import TYPE_CHECKING, Final, Self
 
 from skex.base import codes
 from skex.base.errors import Refused, SkexError, StoreFault
-from skex.base.secret import Secret
 from skex.runtime.files import replace_file
 from skex.runtime.lock import HomeLock
-from skex.store.sealing import MASTER_KEY_BYTES
 
 if TYPE_CHECKING:
     from skex.policy.evaluate import PolicySet
 
 STORE_FILE: Final = "store.sqlite"
-MASTER_KEY_FILE: Final = "master.key"
 PADS_DIRECTORY: Final = "pads"
 ADMIN_SOCKET: Final = "admin.sock"
 PORTS_FILE: Final = "ports.json"
-_OTHERS: Final = 0o077
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -46,23 +42,6 @@ def locked(home: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def read_master_key(home: Path) -> Secret:
-    """The key that seals what is at rest; the caller wipes it.
-
-    Raises ``StoreFault`` (master-key-invalid): missing, readable by others, or not 32 bytes.
-    """
-    path = home / MASTER_KEY_FILE
-    try:
-        if path.stat().st_mode & _OTHERS:
-            raise StoreFault(codes.MASTER_KEY_INVALID, f"{path} is readable by others")
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreFault(codes.MASTER_KEY_INVALID, f"{path} cannot be read") from error
-    if len(data) != MASTER_KEY_BYTES:
-        raise StoreFault(codes.MASTER_KEY_INVALID, f"{path} has {len(data)} bytes")
-    return Secret(data)
 
 
 def write_ports(home: Path, ports: Mapping[str, int]) -> None:

@@ -106,6 +106,17 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """A new file that its owner alone can read, durable. Raises ``OSError``, also if it is there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        DiskFile(descriptor).write(0, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write a file so that, after any crash, it is either the old one or the new one, whole."""
     fresh = path.with_name(f".{path.name}.new")

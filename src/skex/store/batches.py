@@ -107,6 +107,14 @@ class Batches:
             self._seal_anew(number)
         self._to_seal_anew.clear()
 
+    def reseal(self, new: Sealer) -> None:
+        """Seal the keys of every batch with another sealer."""
+        for number, *identity, sealed in self._database.execute(
+            "SELECT id, role, peer, batch.batch, sealed FROM batch JOIN batch_keys ON batch_keys.batch = id"
+        ):
+            again = self._sealer.resealed(_place(*identity), sealed, new)
+            self._database.execute("UPDATE batch_keys SET sealed = ? WHERE batch = ?", (again, number))
+
     # ── new batches ─────────────────────────────────────────────────────────────────────────────
     def sent(self, change: BatchSent, moment: int) -> bool:
         """Keep a batch that this KME made; False if it is kept already, which changes nothing."""

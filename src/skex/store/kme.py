@@ -99,6 +99,12 @@ class KmeStore(OpenedStore):
         with database.closed_on_error():
             return cls(database, sealer, wall, boot)
 
+    def _reseal(self, new: Sealer) -> None:
+        super()._reseal(new)
+        self._peers.reseal(new)
+        self._batches.reseal(new)
+        self._benches.reseal(new)
+
     # ── committing ──────────────────────────────────────────────────────────────────────────────
     def commit(self, sets: Sequence[Sequence[Change]]) -> None:
         """Make all sets durable, in their order, in one transaction; return once they are.

@@ -163,6 +163,7 @@ class Links:
     def remove(self, link_id: LinkId, wall: int) -> None:
         """End a link: its key is erased, its id and marks stay. Raises ``Refused`` (link-not-enrolled)."""
         self._of_enrolled("UPDATE link SET sealed = NULL, removed = ?", wall, link_id)
+        self._database.execute("DELETE FROM pad_key WHERE link_id = ?", (link_id,))
 
     def suspend(self, link_id: LinkId, *, suspended: bool) -> None:
         """Let a link rest, or end its rest. Raises ``Refused`` (link-not-enrolled)."""
@@ -191,6 +192,20 @@ class Links:
             self._database.execute("INSERT INTO freeze (link_id, code) VALUES (?, ?)", (record.link_id, code))
         if record.removed is None:
             self._database.execute("INSERT INTO awaiting_kit (link_id) VALUES (?)", (record.link_id,))
+
+    def reseal(self, new: Sealer) -> None:
+        """Seal every link's key, and the keys of its pads, with another sealer."""
+        for link_id, kind, sealed in self._database.execute(
+            "SELECT link_id, kind, sealed FROM link WHERE removed IS NULL"
+        ):
+            again = self._sealer.resealed(_place(link_id), sealed, new)
+            self._database.execute("UPDATE link SET sealed = ? WHERE link_id = ?", (again, link_id))
+            for direction in Direction:
+                key = self._sealer.pad_key_for(link_id, direction, PadKind(kind), new)
+                self._database.execute(
+                    "INSERT OR REPLACE INTO pad_key (link_id, direction, sealed) VALUES (?, ?, ?)",
+                    (link_id, int(direction), key),
+                )
 
     def _of_enrolled(self, update: str, value: int, link_id: LinkId) -> None:
         if not self._database.change(f"{update} WHERE link_id = ? AND removed IS NULL", (value, link_id)):

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from skex.base import codes
 from skex.base.errors import StoreFault
-from skex.base.ids import LinkId
+from skex.base.ids import Direction, LinkId
 from skex.base.secret import Secret
 from skex.store.database import Database, StoreKind
 from skex.store.links import EnrolledLink, LinkRecord, Links, StoredLink
@@ -125,6 +125,24 @@ class OpenedStore:
             for record in records:
                 self._links.bring_back(record, wall)
 
+    # ── another master key ──────────────────────────────────────────────────────────────────────
+    def rekey(self, master: Secret, entropy: Entropy) -> None:
+        """Seal everything under another master key, at once; the store is to be closed next.
+
+        Pads stay as they are: the keys of theirs are kept, sealed, so that the old master key opens
+        none of them any more. ``master`` has 32 bytes and may be wiped afterwards.
+        """
+        salt = entropy(SALT_BYTES)
+        new = Sealer(master, salt, entropy)
+        with self._database.transaction():
+            self._reseal(new)
+            self._database.execute("UPDATE sealing SET salt = ?, proof = ?", (salt, new.proof()))
+        new.wipe()
+        self._sealer.wipe()
+
+    def _reseal(self, new: Sealer) -> None:
+        self._links.reseal(new)
+
     # ── the file ────────────────────────────────────────────────────────────────────────────────
     def scrub(self) -> None:
         """Leave no erased row behind in the write-ahead log; see ``database``. Takes a few syncs.
@@ -190,7 +208,29 @@ def open_unmigrated(
         ((salt, proof),) = rows
         sealer = Sealer(master, salt, entropy)
         sealer.check(proof)
+        # A store whose schema has no such table was never sealed under another key.
+        if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'pad_key'"):
+            for link_id, direction, sealed in database.execute(
+                "SELECT link_id, direction, sealed FROM pad_key"
+            ):
+                sealer.keep_pad_key(LinkId(link_id), Direction(direction), sealed)
     return database, sealer
+
+
+def is_sealed_under(path: str, kind: StoreKind, master: Secret) -> bool:
+    """Whether a store opens with this master key; nothing in it is changed.
+
+    Raises ``StoreFault``: those of ``Database.open``.
+    """
+    try:
+        database, sealer = open_unmigrated(path, kind, master, lambda _: b"")
+    except StoreFault as error:
+        if error.code is codes.STORE_WRONG_KEY:
+            return False
+        raise
+    database.close()
+    sealer.wipe()
+    return True
 
 
 def set_meta(database: Database, name: str, value: str) -> None:

@@ -57,6 +57,14 @@ class Peers:
             case _:
                 assert_never(change)
 
+    def reseal(self, new: Sealer) -> None:
+        """Seal every root with another sealer."""
+        for *identity, sealed in self._database.execute("SELECT role, peer, batch, sealed FROM root"):
+            again = self._sealer.resealed(_place(*identity), sealed, new)
+            self._database.execute(
+                "UPDATE root SET sealed = ? WHERE role = ? AND peer = ? AND batch = ?", (again, *identity)
+            )
+
     def _keep_root(self, change: RootKept) -> None:
         """A root is kept once; later changes say only which ways it was used, and that never ends."""
         identity = (ROLES[change.role], change.peer, change.batch.to_bytes())

@@ -24,6 +24,7 @@ from skex.base.ids import Direction, LinkId
 from skex.base.secret import Secret
 from skex.crypto import kdf
 from skex.pad.derived import ChainSealing
+from skex.pad.kinds import PadKind
 from skex.pad.table import Mask
 from skex.wire.codec import Value, encode
 
@@ -73,6 +74,7 @@ class Sealer:
 
     def __init__(self, master: Secret, salt: bytes, entropy: Entropy) -> None:
         """``master`` is copied as a derived root; the caller may wipe it. Raises ``LocalBug``."""
+        self._older: dict[bytes, bytes] = {}
         if len(master) != MASTER_KEY_BYTES or len(salt) != SALT_BYTES:
             raise LocalBug(codes.BAD_ARGUMENT, f"master key of {len(master)} bytes, salt of {len(salt)}")
         self._entropy = entropy
@@ -104,11 +106,29 @@ class Sealer:
         if _open(self._key(StoreLabel.ROW, associated), proof, associated) is None:
             raise StoreFault(codes.STORE_WRONG_KEY)
 
+    # ── another master key ──────────────────────────────────────────────────────────────────────
+    def resealed(self, place: Place, sealed: bytes, new: Sealer) -> bytes:
+        """The same value, sealed with another sealer. Raises ``StoreFault`` (store-corrupt)."""
+        value = self.open(place, sealed)
+        again = new.seal(place, value.expose())
+        value.wipe()
+        return again
+
+    def pad_key_for(self, link_id: LinkId, direction: Direction, kind: PadKind, new: Sealer) -> bytes:
+        """The key under which a pad is sealed, sealed with another sealer, which is to keep it."""
+        label = StoreLabel.CHAIN if kind is PadKind.DERIVED else StoreLabel.TABLE_PAD
+        pad = _pad_identity(link_id, direction)
+        return new.seal(_pad_place(pad), self._pad_key(label, pad))
+
+    def keep_pad_key(self, link_id: LinkId, direction: Direction, sealed: bytes) -> None:
+        """Use this key for a pad, which was sealed under it before the master key was changed."""
+        self._older[_pad_identity(link_id, direction)] = sealed
+
     # ── pads ────────────────────────────────────────────────────────────────────────────────────
     def chain_sealing(self, link_id: LinkId, direction: Direction) -> ChainSealing:
         """How the states of a derived pad are sealed."""
         pad = _pad_identity(link_id, direction)
-        key = Secret(self._key(StoreLabel.CHAIN, pad))
+        key = Secret(self._pad_key(StoreLabel.CHAIN, pad))
 
         def seal(index: int, chain_key: bytes) -> bytes:
             return self._seal(key.expose(), chain_key, pad + index.to_bytes(4, "big"))
@@ -127,7 +147,7 @@ class Sealer:
         A stream cipher with a key of the pad's own: each position is written once, with one value,
         and the pad finds what was changed by other means (marks, zero blocks, the records' tags).
         """
-        key = Secret(self._key(StoreLabel.TABLE_PAD, _pad_identity(link_id, direction)))
+        key = Secret(self._pad_key(StoreLabel.TABLE_PAD, _pad_identity(link_id, direction)))
 
         def mask(offset: int, data: bytes) -> bytes:
             block, skip = divmod(offset, _BLOCK_BYTES)
@@ -140,6 +160,10 @@ class Sealer:
     def wipe(self) -> None:
         """Forget the root; sealing is over."""
         self._root.wipe()
+
+    def _pad_key(self, label: StoreLabel, pad: bytes) -> bytes:
+        older = self._older.get(pad)
+        return self._key(label, pad) if older is None else self.open(_pad_place(pad), older).expose()
 
     def _key(self, label: StoreLabel, what: bytes) -> bytes:
         return kdf.hkdf_expand_sha512(self._root.expose(), label + what, _KEY_BYTES)
@@ -158,6 +182,10 @@ def _open(key: bytes, sealed: bytes, associated: bytes) -> bytes | None:
         return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated)
     except InvalidTag:
         return None
+
+
+def _pad_place(pad: bytes) -> Place:
+    return Place("pad_key", (pad,), "sealed")
 
 
 def _pad_identity(link_id: LinkId, direction: Direction) -> bytes:

@@ -20,8 +20,9 @@ from skex.daemon import homes
 from skex.daemon.auditing import audited_run, started
 from skex.daemon.config import KmeConfig, load_kme
 from skex.daemon.evidence import realm_differences
+from skex.daemon.master import read_master_key
 from skex.daemon.recording import ClockWatch
-from skex.daemon.starting import STORE_FILE, read_master_key
+from skex.daemon.starting import STORE_FILE
 from skex.enrol.realm import HubDescription, new_realm
 from skex.runtime import clock, entropy
 from skex.runtime.auditfile import lines_of, segments

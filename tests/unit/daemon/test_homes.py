@@ -13,8 +13,11 @@ from skex.base.ids import HubName, KmeName
 from skex.daemon import homes
 from skex.daemon.config import load_hub, load_kme
 from skex.daemon.homes import INCOMPLETE, init_hub, init_kme
+from skex.daemon.master import read_master_key
 from skex.daemon.options import Endpoint
-from skex.daemon.starting import locked, read_master_key
+from skex.daemon.starting import (
+    locked,
+)
 from skex.policy.evaluate import load
 from skex.runtime import clock, entropy
 from skex.store.hub import HubStore

@@ -36,7 +36,18 @@ OUTSIDE: Final = "outside"
 """The directory of files that lay elsewhere than in the home: restoring leaves their places alone."""
 _PART: Final = re.compile(r"[A-Za-z0-9_+=@%,~-][A-Za-z0-9._+=@%,~ -]{0,127}")
 _TAKEN: Final = frozenset(
-    {"store.sqlite", "store.sqlite-wal", "master.key", "audit.sealing", "lock", "pads", "ports.json"}
+    {
+        "store.sqlite",
+        "store.sqlite-wal",
+        "master.key",
+        "master.key.next",
+        "master.sealed",
+        "master.sealed.next",
+        "audit.sealing",
+        "lock",
+        "pads",
+        "ports.json",
+    }
 )
 """What a home holds that no backup brings."""
 _CODE: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")

@@ -13,7 +13,13 @@ from skex.daemon import config
 from skex.daemon.checks.findings import Finding, Subject, fail, fault, ok, warn
 from skex.daemon.config import HubConfig, KmeConfig
 from skex.daemon.homes import INCOMPLETE
-from skex.daemon.starting import ADMIN_SOCKET, MASTER_KEY_FILE, PADS_DIRECTORY, STORE_FILE, load_policy
+from skex.daemon.master import MASTER_KEY_FILE, SEALED_FILE
+from skex.daemon.starting import (
+    ADMIN_SOCKET,
+    PADS_DIRECTORY,
+    STORE_FILE,
+    load_policy,
+)
 
 _OTHERS: Final = 0o077
 _WRITABLE: Final = 0o022
@@ -121,8 +127,8 @@ def _is_private(subject: Subject, path: Path) -> bool:
         return True
     inside = path.relative_to(home).parts if path.is_relative_to(home) else ()
     first = inside[0] if inside else ""
-    names = (PADS_DIRECTORY, "audit", MASTER_KEY_FILE, ADMIN_SOCKET)
-    return path == home or first in names or first.startswith(STORE_FILE)
+    names = (PADS_DIRECTORY, "audit", ADMIN_SOCKET)
+    return path == home or first in names or first.startswith((STORE_FILE, MASTER_KEY_FILE, SEALED_FILE))
 
 
 def _named(paths: list[Path], check: str, what: str, mend: str) -> Iterator[Finding]:

@@ -18,7 +18,12 @@ from skex.base.ids import Direction, HubName
 from skex.daemon.checks.findings import Finding, Kept, Subject, fail, fault, ok, warn
 from skex.daemon.config import HubConfig, KmeConfig
 from skex.daemon.enrolment import StoredRealms, StoreRegistry
-from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, locked, read_master_key
+from skex.daemon.master import read_master_key
+from skex.daemon.starting import (
+    PADS_DIRECTORY,
+    STORE_FILE,
+    locked,
+)
 from skex.enrol.collecting import CollectedKits
 from skex.enrol.links import pad_name
 from skex.pad.kinds import PadKind

@@ -19,7 +19,12 @@ from skex.base.errors import StoreFault
 from skex.base.ids import Direction, LinkId
 from skex.daemon import config
 from skex.daemon.config import HubConfig, KmeConfig
-from skex.daemon.starting import PADS_DIRECTORY, STORE_FILE, locked, read_master_key
+from skex.daemon.master import read_master_key
+from skex.daemon.starting import (
+    PADS_DIRECTORY,
+    STORE_FILE,
+    locked,
+)
 from skex.runtime import clock, entropy
 from skex.runtime.auditfile import lines_of, segments
 from skex.runtime.files import DiskFileSystem

@@ -18,7 +18,8 @@ from skex.base import codes
 from skex.base.errors import SkexError
 from skex.daemon.auditing import owner_word
 from skex.daemon.config import HUB_FILE, KME_FILE, HubConfig
-from skex.daemon.starting import STORE_FILE, locked, read_master_key
+from skex.daemon.master import read_master_key
+from skex.daemon.starting import STORE_FILE, locked
 from skex.daemon.verifying.ends import settings_of
 from skex.daemon.verifying.statements import Statement, proved, unseen, wrong
 from skex.runtime import entropy
