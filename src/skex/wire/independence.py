@@ -191,16 +191,16 @@ class _Search:
         if self._steps > limits.INDEPENDENCE_STEPS:
             raise _Spent
         order = sorted(sets, key=lambda one: -one[1].bit_count())
-        for at, (index, members) in enumerate(order):
-            # Not even the largest that are left, if they had nothing in common, would do.
-            if sum(other.bit_count() for _, other in order[at : at + number]) < wanted:
-                return None
+        at = 0
+        # Where not even the largest that are left would do, had they nothing in common, none do.
+        while sum(members.bit_count() for _, members in order[at : at + number]) >= wanted:
+            index, members = order[at]
             missing = wanted - members.bit_count()
             if missing <= 0:
                 return (index,)
-            if number > 1:
-                left = tuple((one, other & ~members) for one, other in order[at + 1 :])
-                others = self._among(left, missing, number - 1)
-                if others is not None:
-                    return (index, *others)
+            left = tuple((one, other & ~members) for one, other in order[at + 1 :])
+            others = self._among(left, missing, number - 1)
+            if others is not None:
+                return (index, *others)
+            at += 1
         return None
