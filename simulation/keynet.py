@@ -234,6 +234,10 @@ class Life:
         """As the machines' port says."""
         return self.end.threshold_floor(name)
 
+    def may_establish(self, name: KmeName) -> bool:
+        """As the test says."""
+        return name not in self.end.shunned
+
     def independence_floor(self, name: KmeName) -> Floor:
         """As the machines' port says."""
         return self.end.independence_floor(name)
@@ -262,6 +266,7 @@ class NetKme:
         self.store.commit(((RealmAccepted(1, net.realm.to_bytes()),),))
         self.heard_here = Heard()
         self.allowed: Callable[[SaeId, SaeId], bool] = lambda _caller, _other: True
+        self.shunned: set[KmeName] = set()
         self.purposes_denied: set[str | None] = set()
         self.demanded: Callable[[Requirements], Requirements] = lambda asked: asked
         self.accepts = True

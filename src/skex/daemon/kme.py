@@ -72,6 +72,9 @@ class KmeParts(Protocol):
     def threshold_floor(self, peer: KmeName) -> int:
         """The least threshold that policy accepts with a peer."""
 
+    def may_establish(self, peer: KmeName) -> bool:
+        """Whether policy lets keys be made for a peer."""
+
     def independence_floor(self, peer: KmeName) -> Floor:
         """How many independent parties policy demands behind hubs."""
 
@@ -404,6 +407,10 @@ class KmeDaemon:
     def threshold_floor(self, peer: KmeName) -> int:
         """As policy says."""
         return self._parts.threshold_floor(peer)
+
+    def may_establish(self, peer: KmeName) -> bool:
+        """As policy says."""
+        return self._parts.may_establish(peer)
 
     def independence_floor(self, peer: KmeName) -> Floor:
         """As policy says."""

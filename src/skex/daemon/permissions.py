@@ -116,6 +116,10 @@ class KeyPermissions:
         bounds = self._active.current.kme.bounds(peer_name, Direction.TO_PEER)
         return int(bounds.minimum_threshold.value)
 
+    def may_establish(self, peer_name: KmeName) -> bool:
+        """Whether keys may be made for a peer."""
+        return bool(self._active.current.kme.may_exchange(peer_name, Direction.TO_PEER))
+
     def independence_floor(self, peer_name: KmeName) -> Floor:
         """How many independent parties policy demands behind the hubs of batches for a peer."""
         return self._active.current.kme.independence(peer_name, Direction.TO_PEER)

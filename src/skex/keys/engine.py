@@ -90,6 +90,9 @@ class EnginePorts(Protocol):
     def threshold_floor(self, peer_name: KmeName) -> int:
         """The least threshold that policy accepts with a peer."""
 
+    def may_establish(self, peer_name: KmeName) -> bool:
+        """Whether policy lets keys be made for a peer."""
+
     def independence_floor(self, peer_name: KmeName) -> Floor:
         """How many independent parties policy demands behind the hubs of batches for a peer."""
 
@@ -224,12 +227,18 @@ class Engine:
     async def establish(self, peer_name: KmeName, *, keys: int, key_bytes: int, lifetime: int) -> None:
         """Make a batch of traffic keys; they are in the reserve once this returns.
 
-        Raises ``Refused`` with the machines' code.
+        Raises ``Refused``: not-authorised where policy forbids it, otherwise with the machines' code.
         """
+        if not self.may_establish(peer_name):
+            raise Refused(codes.NOT_AUTHORISED)
         await self._revocation_heard(peer_name)
         await self._establish(
             peer_name, keys=keys, key_bytes=key_bytes, lifetime=lifetime, purpose=Purpose.TRAFFIC
         )
+
+    def may_establish(self, peer_name: KmeName) -> bool:
+        """Whether policy lets keys be made for a peer."""
+        return self._ports.may_establish(peer_name)
 
     async def _revocation_heard(self, peer_name: KmeName) -> None:
         """Wait, no longer than a batch may take, until a revocation of all earlier keys has arrived."""

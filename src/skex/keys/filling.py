@@ -1,8 +1,8 @@
 """Fills reserves in the background, between a low and a high mark for each peer and key length.
 
-Nothing is tried while this KME may not deliver. A refusal is followed by a wait that doubles, until
-keys come or a hub does. It can be switched off; requests are then served on demand alone. It must not
-know who asks for keys.
+Nothing is tried while this KME may not deliver, or policy forbids a peer. A refusal is followed by a
+wait that doubles, until keys come or a hub does. It can be switched off; requests are then served on
+demand alone. It must not know who asks for keys.
 """
 
 from __future__ import annotations
@@ -137,14 +137,16 @@ class Filling:
     def _look(self, level: _Level) -> None:
         marks, engine = level.marks, self._engine
         taken = engine.reserve.taken(marks.peer, marks.key_bytes)
-        turn = level.watch.look(self._depth(level), taken, engine.now(), filled=self._is_on)
+        filled = self._is_on and engine.may_establish(marks.peer)
+        turn = level.watch.look(self._depth(level), taken, engine.now(), filled=filled)
         if turn is not None:
             self._turned(marks, turn)
 
     def _may_fill(self, level: _Level) -> bool:
-        """No keys are made that would rest."""
-        rests = self._engine.reserve.suspensions.rests(Role.SENDER, level.marks.peer)
-        return self._is_on and self._engine.core.may_deliver and not rests
+        """No keys are made that would rest, or that policy would not let anybody have."""
+        engine, peer = self._engine, level.marks.peer
+        rests = engine.reserve.suspensions.rests(Role.SENDER, peer)
+        return self._is_on and engine.core.may_deliver and not rests and engine.may_establish(peer)
 
     def _depth(self, level: _Level) -> int:
         return self._engine.reserve.depth(level.marks.peer, level.marks.key_bytes)

@@ -25,7 +25,7 @@ class Health(Enum):
     EMPTY = "empty"
     """It is starved, and nothing is in it."""
     OFF = "off"
-    """It is below its low mark because nobody fills it."""
+    """It is below its low mark because nobody is to fill it: filling is off, or policy forbids the peer."""
 
 
 @dataclass(frozen=True, slots=True)

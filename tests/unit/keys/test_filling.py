@@ -5,7 +5,9 @@ import asyncio
 from skex.base import limits
 from skex.base.ids import KmeName
 from skex.keys.filling import ReserveMarks
+from skex.keys.health import Health
 from skex.protocol import sender
+from skex.protocol.establishment import RootMade
 from tests.unit.keys.keys_support import SOUTH, World, play, refusal, same, settings
 
 MARKS = ReserveMarks(SOUTH, 32, 100, 300)
@@ -104,6 +106,22 @@ def test_nothing_is_tried_before_this_kme_may_deliver() -> None:
         assert tries(world) == 0
         world.net.bring_up(1)
         await world.until(lambda: world.depth() == 300, limits.WITNESS_SECONDS + 2)
+
+    play(scene)
+
+
+def test_nothing_is_made_for_a_peer_that_policy_forbids_until_it_is_allowed_again() -> None:
+    async def scene(world: World) -> None:
+        world.north.shunned.add(SOUTH)
+        world.north.service.filling.add(MARKS)
+        world.run_background(filling=True)
+        await asyncio.sleep(120)
+        made = (sender.Established, sender.NotEstablished, RootMade)
+        assert not any(isinstance(one, made) for one in world.north.heard_here.notices)
+        assert world.north.service.filling.watch(MARKS).health is Health.OFF
+        assert await refusal(world.stock(1)) == "not-authorised"
+        world.north.shunned.clear()
+        await world.until(lambda: world.depth() == 300, 2)
 
     play(scene)
 
