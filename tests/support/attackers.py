@@ -197,7 +197,7 @@ class GreedyKme:
     def ended(self, shell: LinkShell, error: SkexError) -> None:
         """Remember why."""
         self.ends[error.code.name] += 1
-        self.links.released(shell)
+        self.links.released(shell, error)
         hub = self._hubs.pop(shell)
         if self.up.get(hub) is shell:
             del self.up[hub]

@@ -316,7 +316,10 @@ class HubDaemon:
 
     def ended(self, shell: LinkShell, error: SkexError) -> None:
         """A connection is over."""
-        self.links.released(shell)
+        frozen = self.links.released(shell, error)
+        if frozen is not None:
+            _log.error("a link was frozen", extra={"link": frozen.hex(), "code": error.code.name})
+            self._emit(record.link_frozen(frozen, error.code))
         self.metrics.failed.labels(error.code.name).inc()
         session = self._sessions.pop(shell, None)
         if session is None:

@@ -277,7 +277,10 @@ class KmeDaemon:
         """A connection is over."""
         hub = self._dialled.pop(shell)
         self._sessions.pop(shell, None)
-        self.links.released(shell)
+        frozen = self.links.released(shell, error)
+        if frozen is not None:
+            _log.error("a link was frozen", extra={"link": frozen.hex(), "code": error.code.name})
+            self._emit(record.link_frozen(frozen, error.code))
         self._lines.pop(shell).ended.set()
         self.metrics.link_failures.labels(hub, error.code.name).inc()
         _log.info("link down", extra={"hub": hub, "code": error.code.name})

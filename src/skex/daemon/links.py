@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from skex.base import codes, limits
-from skex.base.errors import ErrorCode, PeerFault
+from skex.base.errors import ErrorCode, PeerFault, SkexError
 from skex.base.ids import Direction, HubName, KmeName, LinkId, RealmName
 from skex.enrol.links import PadSealing, pad_name
 from skex.pad.derived import DerivedPad
@@ -92,8 +92,7 @@ class Links:
     def freeze(self, hub: HubName, code: ErrorCode) -> None:
         """A link may not be used until it is enrolled again: end its connection, dial it no more."""
         for link_id, stored in self._known.items():
-            if stored.link.hub == hub and code.name not in stored.frozen:
-                self._known[link_id] = replace(stored, frozen=(*stored.frozen, code.name))
+            if stored.link.hub == hub and self._rests(link_id, code):
                 shell = self._shells.get(link_id)
                 if shell is not None:
                     shell.close(PeerFault(codes.LINK_FROZEN, hub))
@@ -102,6 +101,14 @@ class Links:
     def by_hub(self) -> Mapping[HubName, LinkId]:
         """At a KME: the link with each hub."""
         return {one.link.hub: one.link.link_id for one in self._known.values()}
+
+    def _rests(self, link_id: LinkId, code: ErrorCode) -> bool:
+        """Note that a link is frozen; whether that is new."""
+        stored = self._known.get(link_id)
+        if stored is None or code.name in stored.frozen:
+            return False
+        self._known[link_id] = replace(stored, frozen=(*stored.frozen, code.name))
+        return True
 
     def __iter__(self) -> Iterator[StoredLink]:
         return iter(self._known.values())
@@ -203,14 +210,21 @@ class Links:
         """How many connections there are, prefaces included."""
         return len(self._open)
 
-    def released(self, shell: LinkShell) -> LinkId | None:
-        """The connection is over; returns its link if it owned one."""
+    def released(self, shell: LinkShell, error: SkexError) -> LinkId | None:
+        """The connection is over; returns its link if that is frozen from now on.
+
+        What freezes it in the store is an ``error`` of its own pads: it rests here, too, until it is
+        enrolled again, or it would be tried over and over.
+        """
         self._open.discard(shell)
         for link_id, owner in self._shells.items():
             if owner is shell:
                 del self._shells[link_id]
-                return link_id
-        return None
+                break
+        asked_for = shell.link_id
+        if asked_for is None or error.code is not codes.PAD_JUMP or not self._rests(asked_for, error.code):
+            return None
+        return asked_for
 
     async def close(self) -> None:
         """End every connection and wait until nothing of it is being carried out."""

@@ -462,6 +462,11 @@ def rollback_of(link_id: LinkId, code: ErrorCode | None = None) -> Event:
     return Event(events.ROLLBACK_NOTICED, subjects=(Subject.link(link_id),), cause=code)
 
 
+def link_frozen(link_id: LinkId, code: ErrorCode) -> Event:
+    """A link may not be used again, because its pads are not where they were left."""
+    return Event(events.LINK_FROZEN, subjects=(Subject.link(link_id),), cause=code)
+
+
 def pad_exhausted(name: HubName | None = None, kme_name: KmeName | None = None) -> Event:
     """No pad is left towards a hub or a KME."""
     subject = Subject.hub(name) if name is not None else Subject.kme(kme_name or KmeName("unknown"))
