@@ -31,6 +31,7 @@ from skex.base.secret import Secret
 from skex.daemon.backup.container import ID_BYTES as BACKUP_ID_BYTES
 from skex.daemon.backup.container import BackupWriter, DaemonKind, Header
 from skex.daemon.backup.contents import FileEntry, FileRole, Manifest, State
+from skex.daemon.master import SealedMaster
 from skex.enrol.chunks import KitWriter
 from skex.enrol.kit import KIT_ID_BYTES, InClear, KitHeader, Protection, UnderPassphrase
 from skex.enrol.passphrase import SALT_BYTES, Cost
@@ -397,6 +398,13 @@ def backup_headers(draw: DrawFn, sizes: SearchStrategy[int] | None = None) -> He
         salt=draw(blobs(16)),
         cost=Cost(draw(st.integers(8_192, 1_048_576)), draw(st.integers(1, 16)), draw(st.integers(1, 16))),
     )
+
+
+@st.composite
+def sealed_masters(draw: DrawFn) -> SealedMaster:
+    """Master keys under a passphrase, as their files hold them; none of them opens."""
+    cost = Cost(draw(st.integers(8_192, 1_048_576)), draw(st.integers(1, 16)), draw(st.integers(1, 16)))
+    return SealedMaster(draw(blobs(16)), cost, draw(blobs(12)), draw(blobs(48)))
 
 
 @st.composite

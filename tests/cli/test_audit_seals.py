@@ -7,12 +7,12 @@ never an earlier one. What is found with the auditor's key, and what without, is
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from skex.audit import events
@@ -23,6 +23,7 @@ from skex.base.ids import KmeName
 from skex.daemon import config, homes
 from skex.daemon.enrolment import open_log
 from skex.runtime import sealfile
+from skex.store.database import checked_vfs
 from tests.cli.transcripts import done, refused, skex
 
 OURS, OTHER = KmeName("north"), KmeName("south")
@@ -59,9 +60,8 @@ class Sealed:
 
     def forget(self) -> None:
         """The intruder mends what the store remembers: nothing of it is secret from who has the machine."""
-        store = sqlite3.connect(self.home / "store.sqlite")
+        store = opened_store(self.home)
         store.execute("DELETE FROM meta WHERE name = 'audit_head'")
-        store.commit()
         store.close()
 
     def found(self, *, with_key: bool) -> tuple[int, set[str]]:
@@ -72,6 +72,11 @@ class Sealed:
         wrong = {one["code"] for one in log["statements"] if one["verdict"] == "wrong"}
         problem = set() if log["problem"] is None else {log["problem"]["fault"]}
         return answer.code, wrong | problem
+
+
+def opened_store(home: Path) -> apsw.Connection:
+    """The store, as whoever has the machine can write to it: with the checksums of its pages made anew."""
+    return apsw.Connection(str(home / "store.sqlite"), vfs=checked_vfs())
 
 
 def sealed_home(directory: Path, name: KmeName) -> Sealed:
@@ -410,13 +415,12 @@ def test_home_of_before_seals_goes_on_and_is_sealed_once_somebody_takes_its_key(
 
 def test_store_that_is_behind_the_log_is_no_alarm(sealed: Sealed) -> None:
     """A crash comes between the log and the store: only the log has the last records."""
-    store = sqlite3.connect(sealed.home / "store.sqlite")
-    (before,) = store.execute("SELECT value FROM meta WHERE name = 'audit_head'").fetchone()
+    store = opened_store(sealed.home)
+    ((before,),) = store.execute("SELECT value FROM meta WHERE name = 'audit_head'")
     store.close()
     session(sealed.home)
-    store = sqlite3.connect(sealed.home / "store.sqlite")
+    store = opened_store(sealed.home)
     store.execute("UPDATE meta SET value = ? WHERE name = 'audit_head'", (before,))
-    store.commit()
     store.close()
     assert sealed.found(with_key=True) == (0, set())
     session(sealed.home)

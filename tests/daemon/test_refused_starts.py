@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from skex.base import codes
@@ -28,6 +28,7 @@ from skex.enrol.ca import revocation_list
 from skex.pad.kinds import PadKind
 from skex.runtime import clock, logs
 from skex.runtime.lock import HomeLock
+from skex.store.database import checked_vfs
 from tests.support.network import Homes, until
 
 KMES = {"north": PadKind.DERIVED, "south": PadKind.DERIVED}
@@ -78,7 +79,7 @@ def no_master_key(home: Path, made: Homes) -> None:
 
 
 def later_store(home: Path, made: Homes) -> None:
-    store = sqlite3.connect(home / "store.sqlite")
+    store = apsw.Connection(str(home / "store.sqlite"), vfs=checked_vfs())
     store.execute("PRAGMA user_version = 4711")
     store.close()
 

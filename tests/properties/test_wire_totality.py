@@ -31,6 +31,7 @@ VALID: dict[str, SearchStrategy[bytes]] = {
     "kit": strategies.kit_headers().map(lambda header: header.to_bytes()),
     "whole kit": strategies.kits(),
     "backup header": strategies.backup_headers().map(lambda header: header.to_bytes()),
+    "sealed master key": strategies.sealed_masters().map(lambda master: master.to_bytes()),
     "backup manifest": strategies.manifests().map(lambda manifest: manifest.to_bytes()),
     "whole backup": strategies.backups(targets.STRETCHED),
     "record header": strategies.record_headers.map(lambda header: header.pack()),

@@ -240,6 +240,10 @@ class Engine:
         """Whether policy lets keys be made for a peer."""
         return self._ports.may_establish(peer_name)
 
+    def independence_floor(self, peer_name: KmeName) -> Floor:
+        """How many independent parties policy demands behind the hubs of batches for a peer."""
+        return self._ports.independence_floor(peer_name)
+
     async def _revocation_heard(self, peer_name: KmeName) -> None:
         """Wait, no longer than a batch may take, until a revocation of all earlier keys has arrived."""
         with contextlib.suppress(TimeoutError):
@@ -262,7 +266,7 @@ class Engine:
             lifetime=lifetime,
             group=None,
             threshold_floor=self._ports.threshold_floor(peer_name),
-            independence=self._ports.independence_floor(peer_name),
+            independence=self.independence_floor(peer_name),
             entropy=self._ports.secret(self._core.entropy_bytes(peer_name, keys, key_bytes)),
             token=token,
         )

@@ -96,6 +96,9 @@ class Supply:
         claim, at = self._latest.get(kind.peer, (None, 0.0))
         if claim is None or kind.admits(claim):
             return
+        # Where policy asks for more parties than that batch had, the machines say so, and at no cost.
+        if claim.effective_threshold < self._engine.independence_floor(kind.peer).parties:
+            return
         if self._engine.now() - at < limits.CLAIM_MEMORY_SECONDS:
             raise Refused(codes.REQUIREMENTS_UNMET)
 
