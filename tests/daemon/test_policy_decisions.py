@@ -84,12 +84,33 @@ def test_what_the_door_refuses_is_recorded_with_the_rule_that_policy_test_names(
         assert (status, answer) == (401, {"message": "the SAE is not authorised"})
         said = decided(daemons, "north")["decided_by"]
         assert said["rule"] == "sae.deny.late"
+        lines = (daemons.homes.home("north") / "policy.toml").read_text().splitlines()
+        assert lines[said["line"] - 1 :][:2] == ["[[sae.deny]]", 'id = "late"']
         (record, *_) = until(
             lambda: records(daemons, "north", "keys-refused", said["rule"]), "the record of the refusal"
         )
         assert record["details"]["note"] == said["reason"]
         assert record["subjects"]["sae"] == ["app@south"]
+        shown = skex("audit", "show", "--home", daemons.homes.home("north"), "--event", "keys-refused").stdout
+        assert f" refused by {said['rule']} " in shown
     daemons.new_key("north", "south")
+
+
+def test_no_line_is_named_where_the_file_is_not_what_is_in_force(daemons: Network) -> None:
+    """The daemon knows rules, not how a file that was changed since spelt them."""
+    path = daemons.homes.home("north") / "policy.toml"
+    before = path.read_text()
+    command = ("policy", "test", *PAIR, "--home", daemons.homes.home("north"))
+    for text in (before + '\n[[kme.deny]]\nid = "soon"\npeers = ["*"]\n', "no policy"):
+        try:
+            path.write_text(text)
+            answer, told = skex(*command, "--json"), skex(*command).stdout
+        finally:
+            path.write_text(before)
+        assert answer.code == 0
+        assert {one["line"] for one in answer.data["steps"]} == {None}
+        assert ", line " not in told
+        assert "in the policy in force; the file says something else" in told
 
 
 def test_what_hubs_refuse_is_recorded_with_the_rule_and_counts_for_links_that_stand(daemons: Network) -> None:

@@ -338,7 +338,8 @@ def _record_data(record: Record) -> Mapping[str, Any]:
 def _row(log: Log, record: Record, *, many: bool) -> tuple[str, ...]:
     subjects = " ".join(f"{kind}:{one}" for kind, ids in record.subjects.items() for one in ids)
     details = " ".join(f"{name}={value}" for name, value in record.details.items())
-    words = (record.verdict, record.cause, subjects, details)
+    rule = f"by {record.rule}" if record.rule else ""
+    words = (record.verdict, rule, record.cause, subjects, details)
     where = (log.home.name,) if many else ()
     told = " ".join(word for word in words if word)
     return (*where, str(record.sequence), record.time, record.event, record.actor, told)

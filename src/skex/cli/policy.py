@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +58,20 @@ class _Subject:
     def policy(self) -> PolicySet:
         """Raises ``Refused`` (policy-syntax, policy-invalid)."""
         return load(self.data, str(self.path))
+
+    def in_force(self) -> tuple[PolicySet, bool]:
+        """The policy that decides here, and whether its lines are those of the file.
+
+        A daemon tells the meaning of its policy in a spelling of its own, with lines that nobody has seen.
+        """
+        active = None if self.home is None else self.home.active
+        if active is None:
+            return self.policy(), True
+        with suppress(Refused):
+            written = self.policy()
+            if written.digest == active.digest:
+                return written, True
+        return active, False
 
 
 def _subject(source: Path | None) -> _Subject:
@@ -182,7 +197,7 @@ def test(**asked: Any) -> int:
     """
     subject = _subject(asked["source"])
     home = subject.home
-    current = home.active if home is not None and home.active is not None else subject.policy()
+    current, has_lines = subject.in_force()
     asking = Asking(current, _realm(asked["realm_file"], home))
     answer = _answer(asking, home, asked)
     deciding = answer.deciding
@@ -191,11 +206,11 @@ def test(**asked: Any) -> int:
         "to": asked["to"],
         "policy": current.digest,
         "allowed": answer.allowed,
-        "decided_by": None if deciding is None else _step_data(deciding),
-        "steps": [_step_data(one) for one in answer.steps],
+        "decided_by": None if deciding is None else _step_data(deciding, has_lines=has_lines),
+        "steps": [_step_data(one, has_lines=has_lines) for one in answer.steps],
         "elsewhere": list(answer.elsewhere),
     }
-    result(data, _answer_text(subject, answer))
+    result(data, _answer_text(answer, subject.path if has_lines else None))
     return 0 if answer.allowed else _WRONG
 
 
@@ -240,7 +255,7 @@ def _asks(asking: Asking, home: HomeFacts | None, place: str, kme: KmeName | Non
     return bool(tables & ({"hub"} if place == "hub" else {"kme", "sae"}))
 
 
-def _step_data(step: Step) -> dict[str, Any]:
+def _step_data(step: Step, *, has_lines: bool) -> dict[str, Any]:
     decision = step.decision
     return {
         "asked_by": step.asked_by,
@@ -248,16 +263,17 @@ def _step_data(step: Step) -> dict[str, Any]:
         "allowed": decision.allowed,
         "place": decision.place.value,
         "rule": decision.rule,
-        "line": decision.line,
+        "line": decision.line if has_lines else None,
         "reason": decision.reason,
     }
 
 
-def _answer_text(subject: _Subject, answer: Answer) -> str:
+def _answer_text(answer: Answer, file: Path | None) -> str:
+    """``file`` is where the rules stand; None if they are in force, and the file says something else."""
     lines = []
     for step in answer.steps:
         decision = step.decision
-        line = "" if decision.line is None else f", line {decision.line}"
+        line = "" if decision.line is None or file is None else f", line {decision.line}"
         lines.append(f"{step.asked_by}: {step.question}")
         lines.append(f"    {'yes' if decision.allowed else 'NO'}: {decision.reason} ({decision.rule}{line})")
     deciding = answer.deciding
@@ -265,7 +281,8 @@ def _answer_text(subject: _Subject, answer: Answer) -> str:
         lines.append("Nothing of this is decided here.")
     else:
         verdict = "allowed" if answer.allowed else "refused"
-        lines += ["", f"Here it is {verdict}, by {deciding.decision.rule} in {subject.path}."]
+        where = "the policy in force; the file says something else" if file is None else str(file)
+        lines += ["", f"Here it is {verdict}, by {deciding.decision.rule} in {where}."]
     if answer.elsewhere:
         lines += ["Others decide, too:", *(f"  {one}" for one in answer.elsewhere)]
     return "\n".join(lines)
