@@ -87,6 +87,10 @@ kills: setup ## Real daemons killed KILLS times under load, of seed SEED; prints
 demo: ## The whole system at work, on this machine; ARGS=--json prints one JSON document alone
 	@tools/demo.sh $(ARGS)
 
+.PHONY: demo-trust
+demo-trust: ## Who may have which key, what it rests on, what is safe after a break-in; ARGS=--json as above
+	@tools/demo.sh --trust $(ARGS)
+
 .PHONY: worlds
 worlds: setup ## Simulated worlds for MINUTES (default 10), seed after seed from SEED
 	$(headline) 'worlds'

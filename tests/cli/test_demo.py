@@ -85,6 +85,39 @@ def test_whole_demonstration_shows_one_key_at_both_ends_and_survives_every_fault
     assert list(place.iterdir()) == []
 
 
+def test_whole_demonstration_of_trust_shows_every_refusal_split_and_broken_log(place: Path) -> None:
+    demo = start(place, "--trust", "--json")
+    stdout, stderr = demo.communicate(timeout=2 * SECONDS)
+    assert demo.returncode == 0, stderr.decode()
+    shown = json.loads(stdout)
+    assert shown["good"] is True
+    scenes = {scene["name"]: scene for scene in shown["scenes"]}
+    assert {scene["outcome"] for scene in scenes.values()} == {"passed"}
+    for name, rule in {
+        "refused-by-hub": "hub.deny.east-not-west",
+        "refused-by-kme": "kme.deny.west-has-left",
+        "refused-by-sae-rule": "sae.deny.no-payroll",
+        "captured-hubs": "kme.limit.two-parties",
+    }.items():
+        tested, asked, recorded = scenes[name]["commands"][-3:]
+        assert tested["exit_code"] == 3
+        assert any(f"{rule}, line " in line for line in tested["output"]), name
+        assert rule not in "".join(asked["output"])
+        assert f" by {rule} " in recorded["output"][0]
+    assert "information-theoretic, with a margin of 3" in scenes["explain-table"]["seen"]
+    assert "information-theoretic, with a margin of 1" in scenes["explain-mixed"]["seen"]
+    assert "computational, with a margin of 0" in scenes["explain-derived"]["seen"]
+    for name, exposed in {"compromise-hubs": (0, 4), "compromise-kme": (4,)}.items():
+        assert tuple(one["exit_code"] for one in scenes[name]["commands"]) == exposed
+    for name, fault in {"log-altered": "altered:", "log-dropped": "missing:", "log-cut": "cut off"}.items():
+        verified = scenes[name]["commands"][-1]
+        assert verified["exit_code"] == 4
+        assert any(fault in line for line in verified["output"] if line.startswith("wrong"))
+    assert scenes["log-altered"]["commands"][0]["exit_code"] == 0
+    assert processes_in(place) == []
+    assert list(place.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_interrupted_demonstration_leaves_no_process_and_no_file(place: Path, number: signal.Signals) -> None:
     demo = start(place)

@@ -8,16 +8,23 @@ from typing import Any
 
 import pytest
 
+from skex.audit import events
+from skex.audit.events import Event
 from skex.base import codes
 from skex.base.errors import Refused
 from skex.base.secret import Secret
-from skex.cli import demo_delivery, demo_realm
+from skex.cli import demo_delivery, demo_realm, demo_trust_realms, demo_trust_report
 from skex.cli.demo_delivery import Refusal, Sae, TakenKey
 from skex.cli.demo_processes import Daemons
 from skex.cli.demo_realm import NORTH, SOUTH, DemoRealm, Status
 from skex.cli.demo_report import Report, as_data, as_text, claim_in_words, scene_text
 from skex.cli.demo_scenes import Claim, Cost, Delivery, Outcome, Play, Scene, Stage, fault_scenes
 from skex.cli.demo_tls import SUITE, Handshake
+from skex.cli.demo_trust import TrustStage
+from skex.cli.demo_trust_report import Transcript
+from skex.daemon import config, homes
+from skex.daemon.enrolment import open_log
+from tests.cli.transcripts import done
 
 KEY = bytes(range(32))
 KEY_ID = "2655180e-715f-8177-bbd3-b031b0803215"
@@ -135,6 +142,70 @@ def test_scene_in_which_something_goes_wrong_has_failed_and_says_what() -> None:
     scene = asyncio.run(Play("name", "title", act).run())
     assert (scene.outcome, scene.seen) == (Outcome.FAILED, "different keys")
     assert "FAILED" in scene_text(scene)
+
+
+# ── trust ───────────────────────────────────────────────────────────────────────────────────────
+def test_output_is_shortened_to_the_lines_that_matter_and_says_so() -> None:
+    text = "head\n\nyes 1\nno\nno\nyes 2\n"
+    assert demo_trust_report.shortened(text, "yes") == ("…", "yes 1", "…", "yes 2")
+    assert demo_trust_report.shortened("one\ntwo\n") == ("one", "two")
+    many = demo_trust_report.shortened("line\n" * 99)
+    assert many == ("line",) * demo_trust_report.LINES + ("…",)
+    (cut,) = demo_trust_report.shortened("x" * 999)
+    assert (len(cut), cut[-1]) == (demo_trust_report.WIDTH, "…")
+
+
+def trust_stage(root: Path) -> TrustStage:
+    """The stage over a home whose log is sealed, as the demonstration leaves it."""
+    homes.init_kme(root / NORTH, NORTH, {})
+    done("audit", "key", "--home", root / NORTH, "--out", root / "north.auditkey")
+    for _ in range(3):
+        with open_log(config.load_kme(root / NORTH)) as audit:
+            audit.emit(Event(events.DAEMON_STOPPED))
+    realm = DemoRealm(root, Daemons(root), layout=demo_trust_realms.captured())
+    return TrustStage(realm, root, Transcript())
+
+
+def test_log_that_nobody_changed_fails_the_scene_of_a_changed_one(tmp_path: Path) -> None:
+    stage = trust_stage(tmp_path)
+    with pytest.raises(Refused, match=r"demo-failed.*ended with 0 instead of 4"):
+        asyncio.run(stage._tampered("same", lambda lines: None, "altered"))
+
+
+def test_log_that_is_wrong_in_another_way_fails_the_scene_too(tmp_path: Path) -> None:
+    stage = trust_stage(tmp_path)
+    with pytest.raises(Refused, match=r"demo-failed.*instead of altered"):
+        asyncio.run(stage._tampered("short", lambda lines: lines.__delitem__(-1), "altered"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"), [("sae.deny.no-payroll", 2), ("kme.deny.other", 1), ("sae.deny.no-payroll", 9)]
+)
+def test_rule_that_does_not_stand_in_the_line_that_is_named_fails_the_scene(
+    tmp_path: Path, rule: str, line: int
+) -> None:
+    stage = TrustStage(DemoRealm(tmp_path, Daemons(tmp_path)), tmp_path, Transcript())
+    (tmp_path / NORTH).mkdir()
+    (tmp_path / NORTH / "policy.toml").write_text('[[sae.deny]]\nid = "no-payroll"\n')
+    stage._check_line(NORTH, "sae.deny.no-payroll", {"rule": "sae.deny.no-payroll", "line": 1})
+    with pytest.raises(Refused, match=r"demo-failed.*it should by sae.deny.no-payroll"):
+        stage._check_line(NORTH, "sae.deny.no-payroll", {"rule": rule, "line": line})
+
+
+def test_document_of_trust_names_a_scene_that_failed_and_is_not_good(capsys: Any) -> None:
+    transcript = Transcript()
+
+    async def act() -> str:
+        transcript.add("skex something", 3, "no\n")
+        raise Refused(codes.DEMO_FAILED, "another rule")
+
+    acts = [asyncio.run(transcript.play(Play("one", "the first one", act)))]
+    data, text, failures = demo_trust_report.told(acts, 1.25, "/tmp/kept")  # noqa: S108  # only shown
+    assert (data["good"], failures) == (False, ("one",))
+    assert data["scenes"][0]["commands"] == [{"command": "skex something", "exit_code": 3, "output": ["no"]}]
+    assert data["scenes"][0]["seen"] == "another rule"
+    assert "failed  the first one" in text
+    assert "$ skex something" in capsys.readouterr().err
 
 
 # ── the report ──────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""A whole realm on one machine: five hubs and two KMEs, each a process with a home and a store of its own.
+"""A whole realm on one machine: hubs and KMEs, each a process with a home and a store of its own.
 
 Everything is done with the product's own commands, as operators would on separate machines; only the
 ports differ: the system chooses them. It must not know what is shown with the realm.
@@ -12,8 +12,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,14 +34,66 @@ PEERS: Final = {NORTH: SOUTH, SOUTH: NORTH}
 SAES: Final = {NORTH: SaeId("web@north"), SOUTH: SaeId("db@south")}
 RESERVE_KEYS: Final = 256
 """How many keys are kept ready for the other KME."""
-PADS: Final = {NORTH: (), SOUTH: ("--table", "2MiB")}
-"""What each KME's kits are asked for: derived pads, or tables that are plenty for a minute."""
 
 _LOOPBACK: Final = "127.0.0.1"
 _START_SECONDS: Final = 30
 _SETTLE_SECONDS: Final = 30
 """Longer than the wait between two tries to reach a hub that was gone for some seconds."""
-_SKEX: Final = (sys.executable, "-m", "skex")
+_TABLE: Final = ("--table", "2MiB")
+"""Table pads that are plenty for a minute."""
+SKEX: Final = (sys.executable, "-m", "skex")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a realm is made of. Every realm has the hubs ``HUBS`` and the threshold ``THRESHOLD``.
+
+    ``tables`` names the hubs with which a KME has table pads; with the others they are derived.
+    ``reserves`` are the KMEs for which a KME keeps keys ready. ``operators`` are those of the hubs, in
+    their order; without any, nobody states one.
+    """
+
+    saes: Mapping[KmeName, SaeId]
+    tables: Mapping[KmeName, Sequence[str]]
+    reserves: Mapping[KmeName, Sequence[KmeName]]
+    kme_policies: Mapping[KmeName, str]
+    hub_policy: str
+    operators: Sequence[str] = field(default=())
+
+    @property
+    def kmes(self) -> tuple[KmeName, ...]:
+        """Every KME."""
+        return tuple(self.saes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every daemon."""
+        return (*HUBS, *self.saes)
+
+    def description(self) -> str:
+        """The hubs as ``skex realm init --hubs`` reads them."""
+        # A realm file names addresses; the KMEs are told the real ones, which nobody knows yet.
+        text = [f'[[hub]]\nname = "{hub}"\naddress = "{_LOOPBACK}:7300"\n' for hub in HUBS]
+        if self.operators:
+            stated = zip(text, HUBS, self.operators, strict=True)
+            text = [
+                f'{one}operator = "{operator}"\nadministrator = "admin of {hub}"\n'
+                for one, hub, operator in stated
+            ]
+        return "\n".join(text)
+
+
+def plain_layout() -> Layout:
+    """Two KMEs that may do everything with each other: derived pads for north, tables for south."""
+    return Layout(
+        saes=SAES,
+        tables={NORTH: (), SOUTH: HUBS},
+        reserves={kme: (peer,) for kme, peer in PEERS.items()},
+        kme_policies={
+            kme: default_kme_policy([peer], [SAES[kme]], [SAES[peer]]) for kme, peer in PEERS.items()
+        },
+        hub_policy=default_hub_policy(tuple(PEERS)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +129,11 @@ class Status:
 class DemoRealm:
     """The realm in ``root``. Its daemons are ended by whoever made ``daemons``."""
 
-    def __init__(self, root: Path, daemons: Daemons, liar: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: Path, daemons: Daemons, liar: Sequence[str] = (), layout: Layout | None = None
+    ) -> None:
         """``liar`` is the command that runs a hub's home as a hub that lies."""
+        self.layout = plain_layout() if layout is None else layout
         self._root = root
         self._daemons = daemons
         self._liar = tuple(liar)
@@ -98,28 +154,33 @@ class DemoRealm:
     async def enrol(self) -> None:
         """Make the realm file, the hubs' homes, and at each hub a kit for each KME."""
         (self._root / "kits").mkdir(mode=0o700)
-        # A realm file names addresses; the KMEs are told the real ones, which nobody knows yet.
-        hubs = [part for hub in HUBS for part in ("--hub", f"{hub}={_LOOPBACK}:7300")]
-        await self._skex("realm", "init", REALM, "-k", str(THRESHOLD), *hubs, "-o", self._realm_file)
+        described = self._root / "hubs.toml"
+        described.write_text(self.layout.description())
+        hubs = ("--hubs", described)
+        await self._skex("realm", "init", REALM, "-k", str(THRESHOLD), *hubs, "-o", self.realm_file)
         await _all(self._make_hub(hub) for hub in HUBS)
 
     async def _make_hub(self, hub: str) -> None:
         listen = ("--listen", f"{_LOOPBACK}:0")
-        await self._skex("hub", "init", hub, "--realm", self._realm_file, *listen, home=hub)
+        await self._skex("hub", "init", hub, "--realm", self.realm_file, *listen, home=hub)
         self._configure(hub, "hub.toml")
-        (self.home(hub) / "policy.toml").write_text(default_hub_policy(tuple(PEERS)))
-        for kme, pads in PADS.items():
+        (self.home(hub) / "policy.toml").write_text(self.layout.hub_policy)
+        for kme in self.layout.kmes:
+            pads = _TABLE if hub in self.layout.tables[kme] else ()
             # In clear, because the kits stay in a private directory for some seconds.
             await self._skex("kit", "create", kme, "-o", self._kit(hub, kme), *pads, "--in-clear", home=hub)
 
     async def _make_kme(self, kme: KmeName) -> None:
-        home, peer = self.home(kme), PEERS[kme]
+        home = self.home(kme)
         hubs = [part for hub in HUBS for part in ("--hub-address", f"{hub}={_LOOPBACK}:{self.ports[hub]}")]
         await self._skex("kme", "init", kme, "--etsi014", f"{_LOOPBACK}:0", *hubs, home=kme)
         self._configure(kme, "kme.toml")
         with (home / "kme.toml").open("a") as file:
-            file.write(f'\n[[reserve]]\npeer = "{peer}"\nlow = {RESERVE_KEYS // 2}\nhigh = {RESERVE_KEYS}\n')
-        (home / "policy.toml").write_text(default_kme_policy([peer], [SAES[kme]], [SAES[peer]]))
+            for peer in self.layout.reserves[kme]:
+                file.write(
+                    f'\n[[reserve]]\npeer = "{peer}"\nlow = {RESERVE_KEYS // 2}\nhigh = {RESERVE_KEYS}\n'
+                )
+        (home / "policy.toml").write_text(self.layout.kme_policies[kme])
         kits = [self._kit(hub, kme) for hub in HUBS]
         await self._skex("kit", "import", *kits, home=kme)
         for kit in kits:
@@ -139,11 +200,12 @@ class DemoRealm:
     def credentials(self, kme: KmeName) -> tuple[Path, Path]:
         """The certificate and the key of the SAE at a KME."""
         directory = self._root / "saes"
-        return directory / f"{SAES[kme]}.pem", directory / f"{SAES[kme]}.key"
+        sae = self.layout.saes[kme]
+        return directory / f"{sae}.pem", directory / f"{sae}.key"
 
     async def _certify(self) -> None:
         await self._skex("ca", "init", "--directory", self.authority.parent)
-        await _all(self._certify_site(kme) for kme in PEERS)
+        await _all(self._certify_site(kme) for kme in self.layout.kmes)
 
     async def _certify_site(self, kme: KmeName) -> None:
         """A certificate for the KME's door, put where it looks for it, and one for its SAE."""
@@ -153,19 +215,19 @@ class DemoRealm:
         (tls / f"{kme}.pem").rename(tls / "server.pem")
         (tls / f"{kme}.key").rename(tls / "server.key")
         shutil.copyfile(self.authority, tls / "ca.pem")
-        await self._skex("ca", "issue", "sae", SAES[kme], *issued, self._root / "saes")
+        await self._skex("ca", "issue", "sae", self.layout.saes[kme], *issued, self._root / "saes")
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────
     async def start(self) -> None:
         """Run the hubs; make the KMEs, which import their kits; run them too."""
         await _all(self.start_hub(hub) for hub in HUBS)
-        await _all(self._make_kme(kme) for kme in PEERS)
+        await _all(self._make_kme(kme) for kme in self.layout.kmes)
         await self._certify()
-        await _all(self.start_kme(kme) for kme in PEERS)
+        await _all(self.start_kme(kme) for kme in self.layout.kmes)
 
     async def start_hub(self, hub: str) -> None:
         """Run a hub until it listens; from its second start on at the port that KMEs know."""
-        await self._start(hub, (*_SKEX, "hub", "run", "--home", str(self.home(hub))), "hub")
+        await self._start(hub, (*SKEX, "hub", "run", "--home", str(self.home(hub))), "hub")
 
     async def _start_liar(self, hub: str) -> None:
         """Run a hub's home as a hub that lies."""
@@ -180,7 +242,7 @@ class DemoRealm:
 
     async def start_kme(self, kme: KmeName) -> None:
         """Run a KME until its door is open."""
-        await self._start(kme, (*_SKEX, "kme", "run", "--home", str(self.home(kme))), "etsi014")
+        await self._start(kme, (*SKEX, "kme", "run", "--home", str(self.home(kme))), "etsi014")
 
     async def _start(self, name: str, argv: Sequence[str], door: str) -> None:
         ports = self.home(name) / PORTS_FILE
@@ -215,8 +277,8 @@ class DemoRealm:
         return Status.of(await asyncio.to_thread(ask, self.home(kme), "status"))
 
     async def fill(self, *, filling: bool) -> None:
-        """Switch the filling of both KMEs' reserves on or off."""
-        await _all(self._reserve(kme, {"filling": filling}) for kme in PEERS)
+        """Switch the filling of every KME's reserves on or off."""
+        await _all(self._reserve(kme, {"filling": filling}) for kme in self.layout.kmes)
 
     async def fill_north(self) -> None:
         """Switch the filling of the north's reserve on, and leave the south's as it is."""
@@ -232,16 +294,15 @@ class DemoRealm:
                 raise failed(f"{kme} still has {status.reserve} keys in reserve")
 
     async def settle(self, hubs: int = len(HUBS)) -> None:
-        """Return once both KMEs may deliver and are connected with so many hubs."""
+        """Return once every KME may deliver and is connected with so many hubs."""
         await self.wait(lambda one: one.ready and len(one.hubs) == hubs, f"links with {hubs} hubs")
 
-    async def wait(
-        self, wanted: Callable[[Status], bool], what: str, kmes: Iterable[KmeName] = tuple(PEERS)
-    ) -> None:
-        """Return once every KME named stands as wanted. Raises ``Refused`` (demo-failed)."""
+    async def wait(self, wanted: Callable[[Status], bool], what: str, kmes: Iterable[KmeName] = ()) -> None:
+        """Return once every KME named stands as wanted; all, if none is. Raises ``Refused`` (demo-failed)."""
+        asked = tuple(kmes) or self.layout.kmes
 
         async def reached() -> bool:
-            for kme in kmes:
+            for kme in asked:
                 self._daemons.check(kme)
                 try:
                     if not wanted(await self.status(kme)):
@@ -261,16 +322,17 @@ class DemoRealm:
 
         async def one(name: str) -> None:
             async with self._slots:
-                output = await run((*_SKEX, "doctor", "--json", "--home", str(self.home(name))))
+                output = await run((*SKEX, "doctor", "--json", "--home", str(self.home(name))))
             checks = json.loads(output.stdout)["checks"]
             found.extend(f"{name}: {check['sentence']}" for check in checks if check["level"] == "fail")
 
-        await _all(one(name) for name in (*HUBS, *PEERS))
+        await _all(one(name) for name in self.layout.names)
         return tuple(sorted(found))
 
     # ── helpers ─────────────────────────────────────────────────────────────────────────────────
     @property
-    def _realm_file(self) -> Path:
+    def realm_file(self) -> Path:
+        """The realm file."""
         return self._root / "realm.cbor"
 
     def _kit(self, hub: str, kme: KmeName) -> Path:
@@ -280,7 +342,21 @@ class DemoRealm:
         """Run one of the product's own commands, as its operator would."""
         where = () if home is None else ("--home", str(self.home(home)))
         async with self._slots:
-            await checked((*_SKEX, *map(str, arguments), "--json", *where))
+            await checked((*SKEX, *map(str, arguments), "--json", *where))
+
+
+@asynccontextmanager
+async def running_realm(
+    root: Path, liar: Sequence[str] = (), layout: Layout | None = None
+) -> AsyncIterator[DemoRealm]:
+    """A realm whose processes are gone at the end, whatever ended it."""
+    logs = root / "logs"
+    logs.mkdir(parents=True)
+    daemons = Daemons(logs)
+    try:
+        yield DemoRealm(root, daemons, liar, layout)
+    finally:
+        await daemons.stop_all()
 
 
 def _replace_line(path: Path, old: str, new: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import click
+
 import skex
 from skex.cli.common import table
 from skex.cli.demo_realm import HUBS, PEERS, REALM, THRESHOLD
@@ -91,19 +93,21 @@ def as_data(report: Report) -> dict[str, Any]:
             }
             for cost in report.costs
         ],
-        "scenes": [
-            {
-                "name": scene.name,
-                "outcome": scene.outcome.value,
-                "seconds": round(scene.seconds, 2),
-                "seen": scene.seen,
-            }
-            for scene in report.scenes
-        ],
+        "scenes": [scene_data(scene) for scene in report.scenes],
         "doctor": list(report.ailments),
         "audit_records": report.audit_records,
         "seconds": round(report.seconds, 1),
         "directory": report.directory,
+    }
+
+
+def scene_data(scene: Scene) -> dict[str, Any]:
+    """One scene of the document."""
+    return {
+        "name": scene.name,
+        "outcome": scene.outcome.value,
+        "seconds": round(scene.seconds, 2),
+        "seen": scene.seen,
     }
 
 
@@ -132,15 +136,15 @@ def as_text(report: Report) -> str:
             table(what, indent=2),
             "",
             "What the key rests on",
-            *_paragraph(claim_in_words(delivery.claim)),
+            *paragraph(claim_in_words(delivery.claim)),
             "",
             f"Pad bytes for a 256-bit key, by link, over {keys} keys",
             table(costs, indent=2),
             "",
             "Where to go next",
-            *_paragraph("docs/tutorial.md does the same by hand, on separate machines."),
-            *_paragraph("skex --help lists the commands; skex doctor looks at a home and its host."),
-            *([] if report.directory is None else _paragraph(f"Everything was kept in {report.directory}.")),
+            *paragraph("docs/tutorial.md does the same by hand, on separate machines."),
+            *paragraph("skex --help lists the commands; skex doctor looks at a home and its host."),
+            *([] if report.directory is None else paragraph(f"Everything was kept in {report.directory}.")),
         ]
     )
 
@@ -149,8 +153,14 @@ def scene_text(scene: Scene) -> str:
     """One scene as it ends."""
     marks = {Outcome.PASSED: "ok", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped"}
     head = f"{scene.title}: {marks[scene.outcome]}, {scene.seconds:.1f} s"
-    return "\n".join([head, *_paragraph(scene.seen, indent=4)])
+    return "\n".join([head, *paragraph(scene.seen, indent=4)])
 
 
-def _paragraph(text: str, indent: int = 2) -> list[str]:
+def say(text: str) -> None:
+    """Talk goes to stderr, with --json too: it takes a while, and somebody may be watching."""
+    click.echo(text, err=True)
+
+
+def paragraph(text: str, indent: int = 2) -> list[str]:
+    """Text in lines of the page's width."""
     return textwrap.wrap(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)

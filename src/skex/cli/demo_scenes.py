@@ -93,7 +93,7 @@ class Stage:
     def sae(self, kme: KmeName) -> Sae:
         """The application at a KME; its door may move when the KME starts anew."""
         realm = self._realm
-        return Sae(SAES[kme], realm.ports[kme], realm.authority, *realm.credentials(kme))
+        return Sae(realm.layout.saes[kme], realm.ports[kme], realm.authority, *realm.credentials(kme))
 
     # ── the key ─────────────────────────────────────────────────────────────────────────────────
     async def deliver(self) -> Delivery:
@@ -113,10 +113,11 @@ class Stage:
             handshake=handshake,
         )
 
-    async def take_both(self) -> tuple[TakenKey, TakenKey]:
+    async def take_both(self, here: KmeName = NORTH, there: KmeName = SOUTH) -> tuple[TakenKey, TakenKey]:
         """The same key from both doors. Raises ``Refused`` (demo-failed) if it is not the same."""
-        master = _key(await self.sae(NORTH).take_new(SAES[SOUTH]), "web@north")
-        slave = _key(await self.sae(SOUTH).take_by_id(SAES[NORTH], master.key_id), "db@south")
+        asking, taking = self.sae(here), self.sae(there)
+        master = _key(await asking.take_new(taking.name), asking.name)
+        slave = _key(await taking.take_by_id(asking.name, master.key_id), taking.name)
         if master != slave:
             raise failed("the two ends were given different keys")
         return master, slave
@@ -221,7 +222,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """One fault scene to be played; ``act`` is None for one that cannot be."""
+    """One scene to be played; ``act`` is None for one that cannot be."""
 
     name: str
     title: str
