@@ -155,6 +155,15 @@ def test_output_is_shortened_to_the_lines_that_matter_and_says_so() -> None:
     assert (len(cut), cut[-1]) == (demo_trust_report.WIDTH, "…")
 
 
+def test_paragraph_is_shown_by_its_sentences() -> None:
+    text = "Key 1 is of\nbatch a.b (section 1.5). So the class is\nfine. Ask."
+    assert demo_trust_report.sentences(text).splitlines() == [
+        "Key 1 is of batch a.b (section 1.5).",
+        "So the class is fine.",
+        "Ask.",
+    ]
+
+
 def trust_stage(root: Path) -> TrustStage:
     """The stage over a home whose log is sealed, as the demonstration leaves it."""
     homes.init_kme(root / NORTH, NORTH, {})

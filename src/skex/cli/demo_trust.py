@@ -35,9 +35,9 @@ from skex.cli.demo_trust_realms import (
     captured,
     independent,
 )
-from skex.cli.demo_trust_report import Act, Transcript
+from skex.cli.demo_trust_report import Act, Transcript, sentences
 
-_CLASS: Final = r"pads|class|computational|theoretic|corrupt|unbounded|effective"
+_CLASS: Final = r" pads|leaves \d|class is"
 _REFUSED: Final = 3
 _DAMAGED: Final = 4
 _RECORD_SECONDS: Final = 20
@@ -60,7 +60,7 @@ async def demonstrate(root: Path) -> tuple[Act, ...]:
         acts = [await transcript.play(play) for play in stage.running_scenes()]
         await realm.stop()
         acts += [await transcript.play(play) for play in stage.resting_scenes()]
-    say("The same policies, in a realm of which three hubs have one operator: starting it.")
+    say("The same demands of the KMEs, in a realm of which three hubs have one operator: starting it.")
     async with running_realm(root / "two", layout=captured()) as realm:
         await realm.enrol()
         await realm.start()
@@ -181,7 +181,7 @@ class TrustStage:
     async def _explain(self, peer: KmeName) -> str:
         """What must be follows from the pads: each hub behind a derived one is a share less."""
         master, _ = await self._stage.take_both(NORTH, peer)
-        said = await self._skex("key", "explain", master.key_id, home=NORTH, only=_CLASS)
+        said = await self._skex("key", "explain", master.key_id, home=NORTH, only=_CLASS, prose=True)
         claim = said["claim"]
         derived = sorted(set(HUBS) - set(TABLES[peer]))
         margin = max(0, THRESHOLD - len(derived))
@@ -324,11 +324,12 @@ class TrustStage:
     # ── commands ────────────────────────────────────────────────────────────────────────────────
     async def _skex(
         self, *arguments: str | Path, home: str | None = None, expected: int = 0, only: str = "",
-        once: bool = False,
+        once: bool = False, prose: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         """Run a command as people do, and show it; run it for its ``--json`` and return that.
 
         ``once`` is for one that changes something: it is run for its text alone, and returns nothing.
+        ``prose`` is shown by its sentences.
         """
         where = () if home is None else ("--home", str(self._realm.home(home)))
         argv = (*SKEX, *map(str, arguments), *where)
@@ -337,7 +338,8 @@ class TrustStage:
         text = outputs[0]
         command = " ".join(("skex", *map(str, arguments), *where)).replace(f"{self._root}/", "")
         said = text.stdout.decode(errors="replace").replace(f"{self._root}/", "")
-        self._transcript.add(command, text.code, said or text.stderr, only)
+        shown = sentences(said) if prose else said or text.stderr
+        self._transcript.add(command, text.code, shown, only)
         if any(one.code != expected for one in outputs):
             raise failed(f"{command} ended with {text.code} instead of {expected}")
         return {} if once else dict(json.loads(outputs[1].stdout))

@@ -69,6 +69,11 @@ def shortened(output: str, only: str = "") -> tuple[str, ...]:
     return tuple(found)
 
 
+def sentences(paragraph: str) -> str:
+    """A paragraph with each of its sentences in a line."""
+    return re.sub(r"(?<=\.) (?=[A-Z])", "\n", " ".join(paragraph.split()))
+
+
 def told(
     acts: Sequence[Act], seconds: float, directory: str | None
 ) -> tuple[dict[str, Any], str, tuple[str, ...]]:
