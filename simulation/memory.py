@@ -271,11 +271,11 @@ class KmeMemory:
     def _key_change(self, change: c.KeyChange) -> None:
         match change:
             case c.KeysOffered(peer, request, keys):
-                if self._is_new(self.offered.get((peer, request)), change):
+                if self._is_new(Role.SENDER, peer, self.offered.get((peer, request)), change):
                     self._promise(Role.SENDER, peer, keys)
                     self.offered[peer, request] = change
             case c.KeysAssigned(sender, request, _, keys):
-                if self._is_new(self.assigned.get((sender, request)), change):
+                if self._is_new(Role.RECEIVER, sender, self.assigned.get((sender, request)), change):
                     self._promise(Role.RECEIVER, sender, keys)
                     self.assigned[sender, request] = change
             case c.KeysDelivered():
@@ -288,11 +288,22 @@ class KmeMemory:
             case c.KeysRevoked() | c.KeysSuspended() | c.KeysResumed():
                 pass  # what machines start with does not tell it
 
-    @staticmethod
-    def _is_new(known: Change | None, change: Change) -> bool:
-        if known is not None and known != change:
+    def _is_new(
+        self,
+        role: Role,
+        peer: KmeName,
+        known: c.KeysOffered | c.KeysAssigned | None,
+        change: c.KeysOffered | c.KeysAssigned,
+    ) -> bool:
+        """Whether nothing is promised under this id; a promise of which no key is left is forgotten."""
+        if known is None or not self._is_any_left(role, peer, known.keys):
+            return True
+        if known != change:
             raise _bug("another assignment under the same id")
-        return known is None
+        return False
+
+    def _is_any_left(self, role: Role, peer: KmeName, keys: tuple[KeyRange, ...]) -> bool:
+        return any(row.left.common(keys) for row in self._rows_of(role, peer, keys).values())
 
     def _promise(self, role: Role, peer: KmeName, keys: tuple[KeyRange, ...]) -> None:
         """A key is promised once, while it is there."""
@@ -403,8 +414,7 @@ class KmeMemory:
 
     def _still_assigned(self) -> Iterable[c.KeysAssigned]:
         for assigned in self.assigned.values():
-            rows = self._rows_of(Role.RECEIVER, assigned.sender, assigned.keys)
-            if any(row.left.common(assigned.keys) for row in rows.values()):
+            if self._is_any_left(Role.RECEIVER, assigned.sender, assigned.keys):
                 yield assigned
 
     def _held(self) -> Iterable[KeysHeld]:

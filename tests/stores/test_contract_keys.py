@@ -165,6 +165,14 @@ def test_key_for_two_slaves_stays_until_both_took_it_each_once(receiver: KmeSubj
     assert receiver.state().peer_messages.assigned == ()
 
 
+def test_id_of_an_assignment_of_which_every_key_is_gone_is_free_again(receiver: KmeSubject) -> None:
+    receiver.commit([assigned(key_range(0))])
+    receiver.commit([taken(key_range(0))])
+    receiver.commit([assigned(key_range(1, 2))])
+    receiver.reopen()
+    assert receiver.state().peer_messages.assigned == (assigned(key_range(1, 2)),)
+
+
 def test_keys_of_two_assignments_go_to_their_own_slaves_in_one_change(receiver: KmeSubject) -> None:
     receiver.commit(
         [assigned(key_range(0), number=1, slaves=BOTH), assigned(key_range(1), number=2, slaves=(SLAVE,))]
